@@ -1,0 +1,65 @@
+# Everything runs in .venv, made from the locked requirements (versions and hashes) on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format lint types clients conformance torture bench lock clean
+
+.venv/runtime: requirements/runtime.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Moorage needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.venv/bench: .venv/dev requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+serve: .venv/runtime ## run a registry on 127.0.0.1:8968 (ARGS='--port 5000 --root DIR' to change it)
+	$(BIN)/moorage serve $(ARGS)
+
+test: .venv/dev ## run the tests (ARGS='tests/web -k range' for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev ## format, lint, strict types and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: .venv/dev ## rewrite the code in the one format, mending what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/dev ## look for mistakes without running anything
+	$(BIN)/ruff check .
+
+types: .venv/dev ## check the types, strictly
+	$(BIN)/mypy
+
+clients: .venv/dev ## run real clients and engines against a real server
+	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+conformance: .venv/dev ## run the official conformance suite (SUITE=FILE names one built before)
+	$(BIN)/python -m tests.conformance.official $(ARGS)
+
+torture: .venv/dev ## kill the server 200 times under load and look for what was lost (KILLS=N)
+	$(BIN)/python -m tests.torture --kills $(or $(KILLS),200) $(ARGS)
+
+bench: .venv/bench ## compare speed with other registries (LOADS=..., PEERS=...)
+	$(BIN)/python -m benchmarks $(if $(LOADS),--loads $(LOADS)) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+lock: .venv/dev ## renew the locked requirements
+	$(BIN)/python requirements/lock.py
+
+clean: ## remove what the targets above made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

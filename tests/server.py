@@ -1,0 +1,106 @@
+"""A real server in a process of its own, for tests that go through the door."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+READY = re.compile(r"https?://[^\s/]+")
+CI = bool(os.environ.get("CI"))
+
+
+@dataclass
+class Server:
+    """``moorage serve`` on a free port over ``root``; it can be killed, stopped and started again."""
+
+    root: Path
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    url: str = ""
+    output: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    def start(self, timeout: float = 30.0) -> Self:
+        """Start the server and return once it has printed its URL; raises with its output if it ends first."""
+        self.output.clear()
+        command = [sys.executable, "-m", "moorage", "serve", "--port", str(self.port), "--root", str(self.root)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")} | dict(self.environment)
+        self.process = subprocess.Popen(
+            [*command, *self.arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, args=(self.process, lines), daemon=True).start()
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                line = lines.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                self.kill()
+                raise TimeoutError(f"no URL within {timeout} s: {''.join(self.output)}") from None
+            if line is None:
+                raise RuntimeError(f"the server ended with {self.process.wait()}: {''.join(self.output)}")
+            if found := READY.search(line):
+                self.url = found.group()
+                self.port = int(self.url.rpartition(":")[2])
+                return self
+
+    def _read(self, process: subprocess.Popen[str], lines: "queue.Queue[str | None]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.output.append(line)
+            lines.put(line)
+        process.stdout.close()
+        lines.put(None)
+
+    @property
+    def host(self) -> str:
+        """``127.0.0.1:PORT``, as clients want it in a reference."""
+        return self.url.partition("://")[2]
+
+    @property
+    def log(self) -> str:
+        """All that the server has printed since it started."""
+        return "".join(self.output)
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its workers, as a power cut would."""
+        assert self.process is not None
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def stop(self, timeout: float = 30.0) -> int:
+        """SIGTERM, and the exit code; raises ``TimeoutExpired`` if the server does not end in time."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            self.kill()
+
+
+@contextmanager
+def running(root: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    """A server over ``root`` for the length of the block."""
+    server = Server(root, arguments, environment).start()
+    try:
+        yield server
+    finally:
+        server.kill()
