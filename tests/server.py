@@ -33,7 +33,16 @@ class Server:
     def start(self, timeout: float = 30.0) -> Self:
         """Start the server and return once it has printed its URL; raises with its output if it ends first."""
         self.output.clear()
-        command = [sys.executable, "-m", "moorage", "serve", "--port", str(self.port), "--root", str(self.root)]
+        command = [
+            sys.executable,
+            "-m",
+            "moorage",
+            "serve",
+            "--port",
+            str(self.port),
+            "--root",
+            str(self.root),
+        ]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")} | dict(self.environment)
         self.process = subprocess.Popen(
             [*command, *self.arguments],

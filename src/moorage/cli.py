@@ -1,0 +1,118 @@
+"""The command ``moorage``."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moorage._version import __version__
+
+app = typer.Typer(
+    name="moorage",
+    help="An OCI registry: push, pull, discover and manage container images and artifacts.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", "-s", metavar="NAME|URL", help="Where bytes are kept: filesystem, memory, file:///…"),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="FOLDER",
+        help="Folder of the filesystem storage [default: /var/lib/oci-registry if writable, else the user's].",
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"moorage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
+    port: Annotated[
+        str | None, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one [default: 8968].")
+    ] = None,
+    storage: Storage = None,
+    root: Root = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N", help="Processes that share the root [default: 1].")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run the registry until it is told to stop (SIGTERM).
+
+    Every other setting stands in the file or in the environment (MOORAGE_…); docs/configuration.md lists them.
+    """
+    from moorage.server import serve as run  # noqa: PLC0415  `moorage --version` needs none of it
+
+    arguments = {"host": host, "port": _number(port), "storage": storage, "root": root, "workers": _number(workers)}
+    raise typer.Exit(_guarded(lambda: run(_settings(config, arguments))))
+
+
+@app.command()
+def check(
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+    full: Annotated[bool, typer.Option("--full", help="Also read every blob and compare its digest.")] = False,
+) -> None:
+    """Verify a registry's invariants, changing nothing; the exit code is 1 if anything is wrong."""
+    from moorage.check_command import check_root  # noqa: PLC0415
+
+    def run() -> int:
+        settings = _settings(config, {"storage": storage, "root": root})
+        return asyncio.run(check_root(settings, full=full))
+
+    raise typer.Exit(_guarded(run))
+
+
+def _number(text: str | None) -> Any:
+    """A number if it looks like one: what is wrong with anything else, the settings say."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else text
+
+
+def _settings(config: Path | None, arguments: dict[str, Any]) -> Any:
+    from moorage.config import load  # noqa: PLC0415
+
+    return load(config, os.environ, arguments)
+
+
+def _guarded(run: Any) -> int:
+    from moorage.config import SettingsError  # noqa: PLC0415
+
+    try:
+        return int(run())
+    except (SettingsError, OSError, RuntimeError) as error:
+        print(f"moorage: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,206 @@
+"""Every setting, with a real default: from a file, the environment and the command line, the last one strongest."""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from moorage.registry.policy import Policy
+from moorage.spec.headers import WARNINGS_LONGEST
+from moorage.web.options import Warned, WebOptions
+
+PREFIX: Final = "MOORAGE_"
+SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
+# What Kubernetes puts into every pod for a service that is called "moorage".
+_KUBERNETES: Final = re.compile(r"MOORAGE_(SERVICE_.*|PORT_\d+_.*)")
+
+Bytes = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=10 * 365 * 86400)]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be: names the key, where it stands, the value and what is allowed."""
+
+
+class WarningRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message for users of the repositories that match a pattern."""
+
+    repository: str
+    text: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of a server; docs/configuration.md says of each what it does."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8968
+    storage: str = "filesystem"
+    root: str | None = None
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    drain_timeout: Seconds = 30.0
+    keep_alive: Seconds = 75.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    location: Literal["relative", "absolute"] = "relative"
+    public_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+(/[^?#]*)?$")] | None = None
+    trusted_proxies: list[str] = []
+    warnings: list[WarningRule] = []
+
+    deletion: bool = True
+    sparse: Literal["none", "indexes", "all"] = "none"
+    unknown_manifests: bool = False
+    manifest_limit: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
+    blob_limit: Bytes | None = None
+    tags_per_push: Count = 32
+    tags_page: Count = 10_000
+    repositories_page: Count = 1_000
+    referrers_page: Count = 1_000
+    upload_expiry: Annotated[float, Meta(ge=1, le=10 * 365 * 86400)] = 86400.0
+    chunk_minimum: Annotated[int, Meta(ge=1)] | None = None
+    housekeeping_interval: Annotated[float, Meta(ge=0.05, le=86400)] = 60.0
+
+    def policy(self) -> Policy:
+        """What the registry accepts and allows."""
+        return Policy(**{name: getattr(self, name) for name in Policy.__dataclass_fields__})
+
+    def web_options(self) -> WebOptions:
+        """How it is seen from outside."""
+        return WebOptions(
+            location=self.location,
+            public_url=self.public_url,
+            trusted_proxies=tuple(ipaddress.ip_network(each, strict=False) for each in self.trusted_proxies),
+            warnings=tuple(Warned(repository=each.repository, text=each.text) for each in self.warnings),
+        )
+
+    def data_folder(self) -> Path:
+        """Where everything is kept: ``root``, or the system's place where that is writable, or the user's."""
+        if self.root is not None:
+            return Path(self.root).expanduser()
+        if os.access(SYSTEM_ROOT if SYSTEM_ROOT.exists() else SYSTEM_ROOT.parent, os.W_OK):
+            return SYSTEM_ROOT
+        from platformdirs import user_data_path  # noqa: PLC0415  not needed where root is set
+
+        return user_data_path("moorage", appauthor=False)
+
+
+_TYPES: Final[dict[str, Any]] = get_type_hints(Settings, include_extras=True)
+NAMES: Final = tuple(Settings.__struct_fields__)
+
+
+def load(
+    file: str | os.PathLike[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings of ``file`` (TOML), overridden by ``environment``, overridden by ``arguments`` that are not None.
+
+    Raises ``SettingsError``.
+    """
+    environment = environment or {}
+    values = _from_file(file or environment.get(f"{PREFIX}CONFIG"))
+    values |= _from_environment(environment)
+    for name, value in (arguments or {}).items():
+        if value is not None:
+            values[name] = _convert(name, value, f"--{name.replace('_', '-')}")
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def _from_file(file: str | os.PathLike[str] | None) -> dict[str, Any]:
+    if not file:
+        return {}
+    try:
+        document = tomllib.loads(Path(file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from error
+    return {name: _convert(name, value, f"{file}: {name}") for name, value in document.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name == "config" or _KUBERNETES.fullmatch(variable):
+            continue
+        if name == "port" and text.startswith("tcp://"):
+            continue
+        value: Any = text
+        if name in ("trusted_proxies", "warnings"):
+            value = _list(text, variable)
+        values[name] = _convert(name, value, variable, strict=False)
+    return values
+
+
+def _list(text: str, variable: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{variable}={text!r}: {error}; allowed: a JSON array") from error
+
+
+def _convert(name: str, value: Any, source: str, *, strict: bool = True) -> Any:
+    if name not in _TYPES:
+        raise SettingsError(f"{source}: unknown setting {name!r}; allowed: {', '.join(NAMES)}")
+    try:
+        return msgspec.convert(value, _TYPES[name], strict=strict)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source} = {value!r}: {error}; allowed: {allowed(name)}") from error
+
+
+def allowed(name: str) -> str:
+    """The values that a setting takes, in words."""
+    schema = msgspec.json.schema(_TYPES[name])
+    schemas = schema.get("anyOf", [schema])
+    return " or ".join(filter(None, (_in_words(each, schema.get("$defs", {})) for each in schemas)))
+
+
+def _in_words(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if reference := schema.get("$ref"):
+        return _in_words(definitions[reference.rpartition("/")[2]], definitions)
+    kind = schema.get("type")
+    if kind == "array":
+        return f"a list of {_in_words(schema.get('items', {}), definitions)}"
+    if kind == "object":
+        return "{" + ", ".join(schema.get("properties", {})) + "}"
+    words = {"integer": "a whole number", "number": "a number", "boolean": "true, false", "string": "text"}
+    text = words.get(str(kind), "")
+    if "minimum" in schema:
+        text += f" from {schema['minimum']}"
+    if "maximum" in schema:
+        text += f" to {schema['maximum']}"
+    if "pattern" in schema:
+        text += f" like {schema['pattern']}"
+    return text
+
+
+def _check(settings: Settings) -> None:
+    """What one setting's type cannot say."""
+    for each in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(each, strict=False)
+        except ValueError as error:
+            raise SettingsError(
+                f"trusted_proxies = {each!r}: {error}; allowed: addresses and networks, like 10.0.0.0/8"
+            ) from error
+    for rule in settings.warnings:
+        if not rule.text.isprintable() or not rule.text.isascii() or len(rule.text) > WARNINGS_LONGEST // 4:
+            raise SettingsError(
+                f"warnings = {rule.text[:80]!r}: allowed: up to {WARNINGS_LONGEST // 4} printable ASCII characters"
+            )
+    scheme = settings.storage.partition(":")[0]
+    if scheme not in ("filesystem", "memory", "file"):
+        raise SettingsError(f"storage = {settings.storage!r}: allowed: filesystem, memory, file:///path, memory:")
+    if scheme == "memory" and settings.workers > 1:
+        raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")

@@ -1,0 +1,1 @@
+"""Floor 1: the facts. Something exists exactly when a fact says so."""

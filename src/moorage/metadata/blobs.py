@@ -1,0 +1,79 @@
+"""Facts about blobs: what is stored, and which repositories hold it."""
+
+from dataclasses import dataclass
+
+from moorage.metadata import repositories
+from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec.digest import Digest
+from moorage.spec.errors import BlobUnknown, InUse
+from moorage.storage.base import Key
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob of a repository: its size in bytes and where its bytes are."""
+
+    digest: Digest
+    size: int
+    key: Key
+
+
+async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlob:
+    """The blob as ``repository`` holds it; raises ``BlobUnknown``."""
+    rows = await metadata.fetch("blob_of_repository", repository, digest)
+    if not rows:
+        raise BlobUnknown(detail={"name": repository, "digest": digest})
+    size, key = rows[0]
+    return StoredBlob(digest, size, key)
+
+
+def add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> Unit[bool]:
+    """Store a blob and link it. Where the content is stored already, the new bytes are doomed: then True."""
+    added = yield from one("add_blob", digest, size, key, change.at)
+    if added is None:
+        yield from run("doom", key, change.at)
+    yield from _link(repository, digest, change, "blob.push")
+    return added is None
+
+
+def mount(repository: str, digest: Digest, source: str | None, change: Change) -> Unit[bool]:
+    """Link a blob that ``source`` (None: any repository) holds; False if it does not hold it."""
+    if source is None:
+        found = yield from one("blob_linked_somewhere", digest)
+    else:
+        found = yield from one("blob_of_repository", source, digest)
+    if found is None:
+        return False
+    yield from _link(repository, digest, change, "blob.mount")
+    return True
+
+
+def unlink(repository: str, digest: Digest, change: Change, *, referenced: bool) -> Unit[None]:
+    """Take a blob out of a repository.
+
+    Raises ``BlobUnknown``, and ``InUse`` where a manifest needs it unless ``referenced`` blobs may go too.
+    """
+    row = yield from one("repository_id", repository)
+    gone = row and (yield from one("unlink_blob", row[0], digest))
+    if not row or not gone:
+        raise BlobUnknown(detail={"name": repository, "digest": digest})
+    if not referenced:
+        yield from refuse_if_needed(row[0], digest)
+    yield from change.record("blob.delete", repository, digest=digest)
+
+
+def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
+    """Raise ``InUse`` naming the manifests (at most ten) that need ``digest``."""
+    parents = yield from run("parents", repository_id, digest)
+    if parents:
+        raise InUse(
+            detail={"digest": digest, "referenced_by": [parent for (parent,) in parents]},
+            headers={"Allow": "GET, HEAD"},
+        )
+
+
+def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[None]:
+    repository_id = yield from repositories.make(repository)
+    if (yield from one("link_blob", repository_id, digest, change.at)):
+        yield from change.record(action, repository, digest=digest)

@@ -1,0 +1,90 @@
+"""The one transaction that pushes a manifest, and the one that deletes it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moorage.metadata import blobs, manifests, referrers, repositories, tags
+from moorage.metadata.base import Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec.digest import Digest
+from moorage.spec.errors import ManifestBlobUnknown, ManifestUnknown
+from moorage.spec.manifest import Facts, Reference
+from moorage.spec.preconditions import Precondition
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A manifest on its way in. ``sparse`` holds the kinds of reference that need not be there."""
+
+    repository: str
+    digest: Digest
+    content: bytes
+    facts: Facts
+    tags: Sequence[str]
+    precondition: Precondition
+    sparse: frozenset[str]
+
+
+def push(wanted: Push, change: Change) -> Unit[None]:
+    """Store a manifest and its tags, all or nothing.
+
+    Raises ``PreconditionFailed``, and ``ManifestBlobUnknown`` with each missing reference.
+    """
+    repository_id = yield from repositories.make(wanted.repository)
+    for reference in wanted.tags or [wanted.digest]:
+        current = yield from manifests.current(repository_id, reference)
+        wanted.precondition.check(reference, current)
+    facts = referrers.without_duties(wanted.facts, wanted.tags)
+    yield from _check_references(repository_id, facts, wanted.sparse)
+    yield from manifests.store(repository_id, wanted.repository, wanted.digest, wanted.content, facts, change)
+    for tag in wanted.tags:
+        yield from tags.move(repository_id, wanted.repository, tag, wanted.digest, change)
+        yield from referrers.merge_tag(repository_id, wanted.repository, tag, change)
+    if wanted.facts.subject:
+        yield from referrers.merge_subject(repository_id, wanted.repository, wanted.facts.subject, change)
+
+
+def delete(
+    repository: str, digest: Digest, precondition: Precondition, change: Change, *, referenced: bool
+) -> Unit[None]:
+    """Delete a manifest and every tag that names it.
+
+    Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, and ``InUse`` where an index needs it unless
+    ``referenced`` manifests may go too.
+    """
+    repository_id = yield from repositories.find(repository)
+    precondition.check(digest, (yield from manifests.current(repository_id, digest)))
+    if not referenced:
+        yield from blobs.refuse_if_needed(repository_id, digest)
+    gone = yield from one("delete_manifest", repository_id, digest)
+    if gone is None:
+        raise ManifestUnknown(detail={"name": repository, "reference": digest})
+    yield from run("delete_references", repository_id, digest)
+    for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
+        yield from change.record("tag.delete", repository, tag=tag, before=digest)
+    yield from change.record("manifest.delete", repository, digest=digest)
+    if gone[0]:
+        yield from referrers.merge_subject(repository_id, repository, gone[0], change, removed=digest)
+
+
+def _check_references(repository_id: int, facts: Facts, sparse: frozenset[str]) -> Unit[None]:
+    missing = []
+    checked: dict[tuple[str, str], bool] = {}
+    for reference in facts.references:
+        if not reference.required or reference.kind in sparse:
+            continue
+        seen = (reference.digest, reference.kind)
+        if seen not in checked:
+            checked[seen] = yield from _is_there(repository_id, reference)
+        if not checked[seen]:
+            missing.append({"digest": reference.digest, "kind": reference.kind, "path": reference.path})
+    if missing:
+        raise ManifestBlobUnknown(details=missing)
+
+
+def _is_there(repository_id: int, reference: Reference) -> Unit[bool]:
+    if reference.kind != "manifest" and (yield from one("is_linked", repository_id, reference.digest)):
+        return True
+    if reference.kind in ("manifest", "content"):
+        return (yield from one("manifest_type", repository_id, reference.digest)) is not None
+    return False

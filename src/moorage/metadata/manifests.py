@@ -1,0 +1,62 @@
+"""Facts about manifests."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec.digest import Digest
+from moorage.spec.errors import ManifestUnknown
+from moorage.spec.manifest import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest exactly as pushed. ``content`` is None where only its description was asked for."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    content: bytes | None
+
+
+async def find(
+    metadata: Metadata, repository: str, tag: str | None, digest: Digest | None, *, content: bool = True
+) -> StoredManifest:
+    """The manifest that a tag or a digest names; raises ``ManifestUnknown``."""
+    query = "manifest_by_" if content else "describe_by_"
+    if tag is not None:
+        rows = await metadata.fetch(f"{query}tag", repository, tag)
+    else:
+        rows = await metadata.fetch(f"{query}digest", repository, digest)
+    if not rows:
+        raise ManifestUnknown(detail={"name": repository, "reference": tag or digest})
+    found, media_type, size, *rest = rows[0]
+    return StoredManifest(Digest(found), media_type, size, rest[0] if rest else None)
+
+
+def current(repository_id: int, reference: str) -> Unit[str | None]:
+    """The digest that a tag names, or a digest itself if its manifest is there; else None."""
+    if ":" in reference:
+        known = yield from one("manifest_type", repository_id, reference)
+        return reference if known else None
+    row = yield from one("tag_digest", repository_id, reference)
+    return row[0] if row else None
+
+
+def store(
+    repository_id: int, repository: str, digest: Digest, content: bytes, facts: Facts, change: Change
+) -> Unit[None]:
+    """Store a manifest's row and references where it is not there yet."""
+    annotations = msgspec.json.encode(facts.annotations).decode() if facts.annotations else None
+    size = len(content)
+    row = (digest, facts.media_type, size, facts.subject, facts.artifact_type, annotations, change.at, content)
+    if (yield from one("add_manifest", repository_id, *row)) is None:
+        # The same bytes under another Content-Type: it is answered as last pushed.
+        yield from run("set_manifest_type", repository_id, digest, facts.media_type)
+        return
+    for reference in facts.references:
+        required = int(reference.required)
+        yield from run("add_reference", repository_id, digest, reference.digest, reference.kind, required)
+    yield from change.record("manifest.push", repository, digest=digest)

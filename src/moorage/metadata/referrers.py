@@ -1,0 +1,83 @@
+"""Facts about referrers, and the fallback tags (``sha256-…``) that stay true by them.
+
+Clients that do not trust the referrers API keep an index under a fallback tag, by read, change, write: two of them
+at once lose one's entry. Here the tag is moved on, in the same transaction, to an index that also lists what the
+registry knows; the bytes as pushed stay under their digest.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from moorage.metadata import manifests, tags
+from moorage.metadata.base import Metadata, Row, Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec import digest as digests
+from moorage.spec.descriptor import Descriptor
+from moorage.spec.digest import Digest
+from moorage.spec.manifest import OCI_INDEX, Facts, parse
+from moorage.spec.names import fallback_subject_prefix, fallback_tag
+
+_AFTER_HEX = "g"
+
+
+async def page(
+    metadata: Metadata, repository: str, subject: Digest, artifact_type: str | None, last: str, limit: int
+) -> list[Descriptor]:
+    """Up to ``limit`` referrers of ``subject`` whose digest comes after ``last``."""
+    tag = fallback_tag(subject)
+    rows = await metadata.fetch("page_referrers", repository, subject, tag, last, artifact_type, limit)
+    return [_descriptor(row) for row in rows]
+
+
+def without_duties(facts: Facts, pushed_tags: Sequence[str]) -> Facts:
+    """``facts`` whose references need not be there if this is a referrers list: it mentions, it does not need."""
+    if facts.media_type != OCI_INDEX or not any(fallback_subject_prefix(tag) for tag in pushed_tags):
+        return facts
+    loose = tuple(msgspec.structs.replace(each, required=False) for each in facts.references)
+    return msgspec.structs.replace(facts, references=loose)
+
+
+def merge_subject(
+    repository_id: int, repository: str, subject: str, change: Change, *, removed: str | None = None
+) -> Unit[None]:
+    """Bring the fallback tag of ``subject``, if it has one, up to date."""
+    yield from merge_tag(repository_id, repository, fallback_tag(subject), change, removed=removed)
+
+
+def merge_tag(
+    repository_id: int, repository: str, tag: str, change: Change, *, removed: str | None = None
+) -> Unit[None]:
+    """Let a fallback tag name an index that lists its own entries but ``removed``, and every known referrer."""
+    prefix = fallback_subject_prefix(tag)
+    if prefix is None:
+        return
+    row = yield from one("tag_digest", repository_id, tag)
+    if row is None or (yield from one("manifest_type", repository_id, row[0])) != (OCI_INDEX,):
+        return
+    (content,) = (yield from run("manifest_content", repository_id, row[0]))[0]
+    document: dict[str, Any] = msgspec.json.decode(content)
+    listed: list[dict[str, Any]] = document.get("manifests") or []
+    kept = [each for each in listed if each["digest"] != removed]
+    seen = {each["digest"] for each in kept}
+    known = yield from run("known_referrers", repository_id, prefix, prefix + _AFTER_HEX)
+    added = [msgspec.to_builtins(_descriptor(row)) for row in known if row[0] not in seen]
+    if not added and len(kept) == len(listed):
+        return
+    merged = msgspec.json.encode(document | {"manifests": kept + added})
+    digest = digests.compute(merged)
+    facts = without_duties(parse(merged, OCI_INDEX), [tag])
+    yield from manifests.store(repository_id, repository, digest, merged, facts, change)
+    yield from tags.move(repository_id, repository, tag, digest, change)
+
+
+def _descriptor(row: Row) -> Descriptor:
+    digest, media_type, size, artifact_type, annotations = row
+    return Descriptor(
+        media_type=media_type,
+        digest=digest,
+        size=size,
+        artifact_type=artifact_type,
+        annotations=msgspec.json.decode(annotations) if annotations else None,
+    )

@@ -1,0 +1,32 @@
+"""Facts about tags."""
+
+from moorage.metadata import repositories
+from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec.digest import Digest
+from moorage.spec.errors import ManifestUnknown
+from moorage.spec.preconditions import Precondition
+
+
+async def page(metadata: Metadata, repository: str, last: str, limit: int) -> list[str]:
+    """Up to ``limit`` tags after ``last``, in bytewise order."""
+    return [name for (name,) in await metadata.fetch("page_tags", repository, last, limit)]
+
+
+def move(repository_id: int, repository: str, tag: str, digest: Digest, change: Change) -> Unit[None]:
+    """Let ``tag`` name ``digest``."""
+    row = yield from one("tag_digest", repository_id, tag)
+    before = row[0] if row else None
+    yield from run("set_tag", repository_id, tag, digest, change.at)
+    if before != digest:
+        yield from change.record("tag.push", repository, tag=tag, digest=digest, before=before, after=digest)
+
+
+def delete(repository: str, tag: str, precondition: Precondition, change: Change) -> Unit[None]:
+    """Delete a tag; raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``."""
+    repository_id = yield from repositories.find(repository)
+    row = yield from one("delete_tag", repository_id, tag)
+    precondition.check(tag, row[0] if row else None)
+    if row is None:
+        raise ManifestUnknown(detail={"name": repository, "reference": tag})
+    yield from change.record("tag.delete", repository, tag=tag, before=row[0])

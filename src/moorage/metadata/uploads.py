@@ -1,0 +1,109 @@
+"""Facts about upload sessions: a list of immutable segments, moved on by compare-and-swap."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moorage.metadata import blobs
+from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.events import Change
+from moorage.spec.digest import Digest
+from moorage.spec.errors import BlobUploadRangeInvalid, BlobUploadUnknown
+from moorage.storage.base import Key
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """``received`` bytes so far; ``digest`` is theirs where it is known."""
+
+    repository: str
+    id: str
+    algorithm: str
+    received: int
+    digest: Digest | None
+
+    def unknown(self) -> BlobUploadUnknown:
+        return unknown(self.repository, self.id)
+
+
+def unknown(repository: str, identifier: str) -> BlobUploadUnknown:
+    """The error for a session that is not there."""
+    return BlobUploadUnknown(detail={"name": repository, "upload": identifier[:64]})
+
+
+def out_of_order(received: int, first: int) -> BlobUploadRangeInvalid:
+    """The error for a chunk that starts elsewhere than the session ends."""
+    return BlobUploadRangeInvalid(detail={"received": received, "first": first})
+
+
+def start(repository: str, identifier: str, algorithm: str, now: float, expires: float) -> Unit[None]:
+    """Open a session."""
+    yield from run("add_upload", identifier, repository, algorithm, now, expires)
+
+
+async def find(metadata: Metadata, repository: str, identifier: str, now: float) -> UploadSession:
+    """The session as of now; raises ``BlobUploadUnknown``."""
+    rows = await metadata.fetch("upload", identifier, repository, now)
+    if not rows:
+        raise unknown(repository, identifier)
+    algorithm, received, digest = rows[0]
+    return UploadSession(repository, identifier, algorithm, received, Digest(digest) if digest else None)
+
+
+async def segments(metadata: Metadata, identifier: str) -> list[tuple[Key, int]]:
+    """``(key, size)`` of what a session received, in order."""
+    return [(key, size) for key, size in await metadata.fetch("segments", identifier)]
+
+
+def append(session: UploadSession, key: Key | None, size: int, digest: Digest | None, expires: float) -> Unit[None]:
+    """Move a session on by one segment (none for an empty chunk).
+
+    Raises ``BlobUploadRangeInvalid`` if another request moved it first, ``BlobUploadUnknown`` if it is closed.
+    """
+    received = session.received + size
+    moved = yield from one(
+        "advance_upload", session.id, session.repository, session.received, received, digest, expires
+    )
+    if moved is None:
+        yield from _lost(session)
+    if key is not None:
+        yield from run("add_segment", session.id, session.received, size, key)
+
+
+def finish(
+    session: UploadSession, digest: Digest, size: int, key: Key, spare: Sequence[Key], change: Change
+) -> Unit[bool]:
+    """Turn a session into a blob of ``size`` bytes under ``key``; ``spare`` keys are doomed. True if any bytes were.
+
+    Raises as ``append`` does.
+    """
+    closed = yield from one("close_upload", session.id, session.repository, session.received)
+    if closed is None:
+        yield from _lost(session)
+    yield from run("delete_segments", session.id)
+    for each in spare:
+        yield from run("doom", each, change.at)
+    again = yield from blobs.add(session.repository, digest, size, key, change)
+    return again or bool(spare)
+
+
+def cancel(repository: str, identifier: str, now: float) -> Unit[None]:
+    """Close a session and doom what it received; raises ``BlobUploadUnknown``."""
+    if (yield from one("cancel_upload", identifier, repository)) is None:
+        raise unknown(repository, identifier)
+    for (key,) in (yield from run("delete_segments", identifier)):
+        yield from run("doom", key, now)
+
+
+def expire(now: float, most: int) -> Unit[int]:
+    """Cancel up to ``most`` sessions whose time is over; returns how many."""
+    expired = yield from run("expired_uploads", now, most)
+    for identifier, repository in expired:
+        yield from cancel(repository, identifier, now)
+    return len(expired)
+
+
+def _lost(session: UploadSession) -> Unit[None]:
+    row = yield from one("upload", session.id, session.repository, 0.0)
+    if row is None:
+        raise session.unknown()
+    raise out_of_order(row[1], session.received)

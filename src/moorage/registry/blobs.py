@@ -1,0 +1,58 @@
+"""Blobs; spec "Pulling blobs", "Mounting a blob from another repository", "Deleting Blobs"."""
+
+from collections.abc import AsyncIterator
+
+from moorage.metadata import blobs as facts
+from moorage.metadata.blobs import StoredBlob
+from moorage.registry.parts import ANONYMOUS, Parts, as_digest
+from moorage.spec.digest import Digest
+from moorage.spec.errors import RegistryError
+from moorage.spec.names import check_repository
+from moorage.storage.base import Piece
+
+
+class ContentLost(RegistryError):
+    """A fact names bytes that storage does not have; nothing wrong is served in their place."""
+
+    status, message = 500, "the content's bytes are missing from storage"
+
+
+class Blobs:
+    """The blobs of every repository."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def get(self, repository: str, digest: Digest | str) -> StoredBlob:
+        """What is stored; raises ``BlobUnknown``, ``DigestInvalid``."""
+        return await facts.find(self._parts.metadata, repository, as_digest(digest))
+
+    async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+        """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
+
+        Raises ``ContentLost`` rather than ending early.
+        """
+        position, end = start, blob.size if stop is None else min(stop, blob.size)
+        try:
+            async for piece in self._parts.store.read(blob.key, start, end):
+                position += len(piece)
+                yield piece
+        except FileNotFoundError as error:
+            raise ContentLost(detail={"digest": blob.digest}) from error
+        if position < end:
+            raise ContentLost(detail={"digest": blob.digest, "at": position})
+
+    async def mount(
+        self, repository: str, digest: Digest | str, source: str | None = None, *, actor: str = ANONYMOUS
+    ) -> bool:
+        """Let ``repository`` hold a blob that ``source`` (None: any repository) holds; False if it does not."""
+        unit = facts.mount(check_repository(repository), as_digest(digest), source, self._parts.change(actor))
+        return await self._parts.metadata.transact(unit)
+
+    async def delete(self, repository: str, digest: Digest | str, *, actor: str = ANONYMOUS) -> None:
+        """Take a blob out of a repository; raises ``BlobUnknown``, ``InUse``, ``MethodNotAllowed``."""
+        self._parts.require_deletion()
+        referenced = "layer" in self._parts.policy.not_needed()
+        change = self._parts.change(actor)
+        unit = facts.unlink(repository, as_digest(digest), change, referenced=referenced)
+        await self._parts.metadata.transact(unit)

@@ -1,0 +1,32 @@
+"""What a registry does by itself: end sessions whose time is over, delete bytes that no fact needs."""
+
+import asyncio
+import contextlib
+import logging
+
+from moorage.metadata import doomed, uploads
+from moorage.registry.parts import Parts
+
+_AT_ONCE = 500
+_log = logging.getLogger("moorage.housekeeping")
+
+
+async def keep_house(parts: Parts) -> None:
+    """Clean up until cancelled: when something was doomed, and each ``housekeeping_interval``."""
+    while True:
+        parts.doomed.clear()
+        try:
+            await clean(parts)
+        except Exception:  # noqa: BLE001  whatever it was, the registry goes on
+            _log.exception("cleaning up failed; it is tried again")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.doomed.wait(), parts.policy.housekeeping_interval)
+
+
+async def clean(parts: Parts) -> None:
+    """Expire sessions and delete doomed bytes, until none are left. Doing it twice at once does no harm."""
+    while await parts.metadata.transact(uploads.expire(parts.clock(), _AT_ONCE)) == _AT_ONCE:
+        pass
+    while keys := await doomed.page(parts.metadata, _AT_ONCE):
+        await parts.store.delete(keys)
+        await parts.metadata.transact(doomed.forget(keys))

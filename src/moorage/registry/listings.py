@@ -1,0 +1,70 @@
+"""What there is; spec "Listing Tags", "Listing Referrers", and the catalog."""
+
+from moorage.metadata import referrers, repositories, tags
+from moorage.registry.parts import Page, Parts, as_digest, page_size
+from moorage.spec.descriptor import Descriptor
+from moorage.spec.digest import Digest
+from moorage.spec.errors import NameUnknown
+
+_REFERRERS_LARGEST = 3 * 1024 * 1024  # of annotations in a page: clients take an index of 4 MiB
+
+
+class Tags:
+    """The tags of every repository."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list(self, repository: str, n: int | None = None, last: str = "") -> Page[str]:
+        """Up to ``n`` tags after ``last``, in bytewise order; raises ``NameUnknown``."""
+        limit = page_size(n, self._parts.policy.tags_page)
+        found = await tags.page(self._parts.metadata, repository, last, limit + 1)
+        if not found and not await repositories.exists(self._parts.metadata, repository):
+            raise NameUnknown(detail={"name": repository})
+        return _cut(found, limit)
+
+
+class Repositories:
+    """The catalog."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list(self, n: int | None = None, last: str = "") -> Page[str]:
+        """Up to ``n`` repository names after ``last``, in bytewise order."""
+        limit = page_size(n, self._parts.policy.repositories_page)
+        return _cut(await repositories.page(self._parts.metadata, last, limit + 1), limit)
+
+
+class Referrers:
+    """What names a manifest as its subject."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def list(
+        self,
+        repository: str,
+        subject: Digest | str,
+        artifact_type: str | None = None,
+        *,
+        n: int | None = None,
+        last: str = "",
+    ) -> Page[Descriptor]:
+        """Up to ``n`` referrers after the one whose digest is ``last``; an unknown subject or repository has none."""
+        limit = page_size(n, self._parts.policy.referrers_page)
+        subject = as_digest(subject)
+        found = await referrers.page(self._parts.metadata, repository, subject, artifact_type, last, limit + 1)
+        room, fitting = _REFERRERS_LARGEST, 0
+        for each in found[:limit]:
+            room -= sum(len(key) + len(value) for key, value in (each.annotations or {}).items())
+            if room < 0 and fitting:
+                break
+            fitting += 1
+        more = len(found) > fitting > 0
+        return Page(found[:fitting], found[fitting - 1].digest if more else None)
+
+
+def _cut(found: list[str], limit: int) -> Page[str]:
+    """The first ``limit`` of one more than were asked for, which tells whether there is more."""
+    return Page(found[:limit], found[limit - 1] if len(found) > limit > 0 else None)

@@ -1,0 +1,96 @@
+"""Manifests and tags; spec "Pulling manifests", "Pushing Manifests", "Deleting tags", "Deleting Manifests"."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moorage.metadata import manifest_changes, manifests, tags
+from moorage.metadata.manifests import StoredManifest
+from moorage.registry.parts import ANONYMOUS, Parts
+from moorage.spec import digest as digests
+from moorage.spec import manifest as manifest_spec
+from moorage.spec.digest import DEFAULT_ALGORITHM, Digest
+from moorage.spec.errors import DigestInvalid, ManifestTooLarge, TagInvalid, TooManyTags
+from moorage.spec.names import check_repository, check_tag, parse_reference
+from moorage.spec.preconditions import ALWAYS, Precondition
+
+
+@dataclass(frozen=True, slots=True)
+class PushedManifest:
+    """What a push did: ``subject`` is what the manifest refers to, ``tags`` are those it was given."""
+
+    digest: Digest
+    subject: str | None
+    tags: tuple[str, ...]
+
+
+class Manifests:
+    """The manifests of every repository. A reference is a tag or a digest."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def get(self, repository: str, reference: str, *, content: bool = True) -> StoredManifest:
+        """The manifest exactly as pushed, without its bytes unless ``content``; raises ``ManifestUnknown``."""
+        tag, digest = parse_reference(reference)
+        return await manifests.find(self._parts.metadata, repository, tag, digest, content=content)
+
+    async def put(
+        self,
+        repository: str,
+        reference: str,
+        content: bytes,
+        media_type: str | None = None,
+        *,
+        also: Sequence[str] = (),
+        precondition: Precondition = ALWAYS,
+        actor: str = ANONYMOUS,
+    ) -> PushedManifest:
+        """Store a manifest and its tags, all or nothing.
+
+        ``also`` are more tags, with a digest as the reference (spec end-7b). Raises ``ManifestInvalid``,
+        ``ManifestTooLarge``, ``ManifestBlobUnknown``, ``DigestInvalid``, ``TooManyTags``, ``PreconditionFailed``.
+        """
+        policy = self._parts.policy
+        check_repository(repository)
+        wanted, digest = _target(reference, also)
+        if len(wanted) > policy.tags_per_push:
+            raise TooManyTags(detail={"tags": len(wanted), "allowed": policy.tags_per_push})
+        if len(content) > policy.manifest_limit:
+            raise ManifestTooLarge(detail={"allowed": policy.manifest_limit})
+        computed = digests.compute(content, digest.algorithm if digest else DEFAULT_ALGORITHM)
+        if digest and computed != digest:
+            raise DigestInvalid(detail={"digest": digest, "computed": computed})
+        facts = manifest_spec.parse(content, media_type, allow_unknown=policy.unknown_manifests)
+        push = manifest_changes.Push(repository, computed, content, facts, wanted, precondition, policy.not_needed())
+        await self._parts.metadata.transact(manifest_changes.push(push, self._parts.change(actor)))
+        return PushedManifest(computed, facts.subject, tuple(wanted))
+
+    async def delete(
+        self,
+        repository: str,
+        reference: str,
+        *,
+        precondition: Precondition = ALWAYS,
+        actor: str = ANONYMOUS,
+    ) -> None:
+        """Delete a tag, or a manifest with all its tags.
+
+        Raises ``ManifestUnknown``, ``NameUnknown``, ``InUse``, ``PreconditionFailed``, ``MethodNotAllowed``.
+        """
+        self._parts.require_deletion()
+        tag, digest = parse_reference(reference)
+        change = self._parts.change(actor)
+        if digest is None:
+            unit = tags.delete(repository, tag or "", precondition, change)
+        else:
+            referenced = "manifest" in self._parts.policy.not_needed()
+            unit = manifest_changes.delete(repository, digest, precondition, change, referenced=referenced)
+        await self._parts.metadata.transact(unit)
+
+
+def _target(reference: str, also: Sequence[str]) -> tuple[list[str], Digest | None]:
+    if ":" in reference:
+        return list(dict.fromkeys(check_tag(tag) for tag in also)), Digest.parse(reference)
+    if also:
+        raise TagInvalid("more tags go with a digest, not with a tag", detail={"reference": reference[:256]})
+    return [check_tag(reference)], None

@@ -1,0 +1,40 @@
+"""What a registry accepts and allows; every value has a safe default."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Sparse = Literal["none", "indexes", "all"]
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+
+_NOT_NEEDED: dict[Sparse, frozenset[str]] = {
+    "none": frozenset(),
+    "indexes": frozenset({"manifest", "content"}),
+    "all": frozenset({"manifest", "content", "config", "layer"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of one registry. Sizes are bytes, times are seconds.
+
+    ``sparse`` says what may be referenced without being there, and so also what may be deleted while referenced:
+    nothing, the entries of indexes, or layers and configs too.
+    """
+
+    deletion: bool = True
+    sparse: Sparse = "none"
+    unknown_manifests: bool = False
+    manifest_limit: int = 4 * MEBIBYTE
+    blob_limit: int | None = None
+    tags_per_push: int = 32
+    upload_expiry: float = 86400.0
+    chunk_minimum: int | None = None
+    tags_page: int = 10_000
+    repositories_page: int = 1_000
+    referrers_page: int = 1_000
+    housekeeping_interval: float = 60.0
+
+    def not_needed(self) -> frozenset[str]:
+        """The kinds of reference that need not be there."""
+        return _NOT_NEEDED[self.sparse]

@@ -1,0 +1,69 @@
+"""The registry: every verb of the specification, without HTTP."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Self
+
+from moorage.metadata.base import Metadata
+from moorage.registry.blobs import Blobs
+from moorage.registry.housekeeping import clean, keep_house
+from moorage.registry.listings import Referrers, Repositories, Tags
+from moorage.registry.manifests import Manifests
+from moorage.registry.parts import Parts
+from moorage.registry.policy import Policy
+from moorage.registry.uploads import Uploads
+from moorage.storage.base import BlobStore
+
+
+class Registry:
+    """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
+
+    Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
+    ``referrers`` and ``repositories``, which raise the errors of ``moorage.errors``. ``clock`` gives seconds since
+    1970.
+    """
+
+    def __init__(
+        self,
+        store: BlobStore,
+        metadata: Metadata,
+        policy: Policy | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._parts = Parts(store, metadata, policy or Policy(), clock)
+        self._stack = contextlib.AsyncExitStack()
+        self.blobs = Blobs(self._parts)
+        self.uploads = Uploads(self._parts)
+        self.manifests = Manifests(self._parts)
+        self.tags = Tags(self._parts)
+        self.referrers = Referrers(self._parts)
+        self.repositories = Repositories(self._parts)
+
+    @property
+    def policy(self) -> Policy:
+        return self._parts.policy
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._parts.store)
+            await stack.enter_async_context(self._parts.metadata)
+            keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
+            stack.push_async_callback(_end, keeper)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def clean(self) -> None:
+        """Do now what the registry does by itself: expire sessions, delete bytes that nothing needs."""
+        await clean(self._parts)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

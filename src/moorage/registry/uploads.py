@@ -1,0 +1,260 @@
+"""Pushing blobs: upload sessions and the single POST; spec "Pushing blobs".
+
+Each request body becomes one immutable segment, hashed as it arrives. A session belongs to no process: any of them
+takes the next request, and of two racing ones one is told 416. The running hash stays where it was made; elsewhere
+it is made again from the segments, and only if the session's row does not know the digest already.
+"""
+
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Final
+
+from moorage.metadata import blobs, uploads
+from moorage.metadata.base import Unit
+from moorage.metadata.uploads import UploadSession, out_of_order
+from moorage.registry.parts import ANONYMOUS, Parts, as_digest
+from moorage.spec import digest as digests
+from moorage.spec.digest import DEFAULT_ALGORITHM, Digest, Hasher
+from moorage.spec.errors import (
+    BlobTooLarge,
+    ClientDisconnected,
+    DigestInvalid,
+    RegistryError,
+    SizeInvalid,
+)
+from moorage.spec.names import check_repository
+from moorage.storage.base import Key, Writer, new_key
+
+BATCH: Final = 1024 * 1024
+_HASHERS: Final = 1024
+
+Body = AsyncIterable[bytes]
+
+
+class Uploads:
+    """The upload sessions of every repository."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._hashers: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
+
+    async def start(self, repository: str, algorithm: str = DEFAULT_ALGORITHM) -> UploadSession:
+        """Open a session; raises ``NameInvalid``, ``DigestInvalid`` for an unsupported algorithm."""
+        identifier, now = str(uuid.uuid4()), self._parts.clock()
+        session = UploadSession(check_repository(repository), identifier, digests.algorithm_of(algorithm), 0, None)
+        expires = now + self._parts.policy.upload_expiry
+        await self._parts.metadata.transact(uploads.start(repository, identifier, algorithm, now, expires))
+        return session
+
+    async def get(self, repository: str, identifier: str) -> UploadSession:
+        """How far a session is; raises ``BlobUploadUnknown``."""
+        return await uploads.find(self._parts.metadata, repository, identifier, self._parts.clock())
+
+    async def append(
+        self, repository: str, identifier: str, body: Body, *, first: int | None = None, length: int | None = None
+    ) -> UploadSession:
+        """Add a chunk, which must start at ``first`` and hold ``length`` bytes where these are given.
+
+        A client that goes away keeps what arrived. Raises ``BlobUploadUnknown``, ``BlobUploadRangeInvalid`` (416),
+        ``SizeInvalid``, ``BlobTooLarge``, ``StorageFull``, ``ClientDisconnected``.
+        """
+        session = await self.get(repository, identifier)
+        _check_order(session, first)
+        hasher = self._hasher(session, session.algorithm)
+        key, size, interrupted = new_key(), 0, None
+        chunk = await _begun(body)
+        if chunk is None:
+            return await self._move(session, None, 0, hasher)
+        async with self._parts.store.write(key) as writer:
+            receiving = _Receiving(writer, hasher, self._room(session))
+            try:
+                await receiving.all(chunk)
+                _check_length(receiving.size, length)
+            except ClientDisconnected as error:
+                await receiving.flush()
+                interrupted = error
+            size = receiving.size
+        moved = await self._move(session, key, size, hasher)
+        if interrupted:
+            raise interrupted
+        return moved
+
+    async def finish(
+        self,
+        repository: str,
+        identifier: str,
+        digest: Digest | str,
+        body: Body | None = None,
+        *,
+        first: int | None = None,
+        length: int | None = None,
+        actor: str = ANONYMOUS,
+    ) -> Digest:
+        """Close a session, with a last chunk or without; the blob is in ``repository`` on return.
+
+        Raises as ``append`` does, and ``DigestInvalid``; the session then stays as it was before.
+        """
+        digest = as_digest(digest)
+        session = await self.get(repository, identifier)
+        _check_order(session, first)
+        try:
+            return await self._finish(session, digest, body, length, actor)
+        except FileNotFoundError as error:  # another request closed the session, and its segments went
+            raise session.unknown() from error
+
+    async def _finish(
+        self, session: UploadSession, digest: Digest, body: Body | None, length: int | None, actor: str
+    ) -> Digest:
+        segments = await uploads.segments(self._parts.metadata, session.id)
+        keys, made = [key for key, _ in segments], list[Key]()
+        chunk = await _begun(body) if body is not None else None
+        received = session.received
+        if chunk is not None or not keys:
+            hasher = self._hasher(session, digest.algorithm) or await self._rehash(keys, digest.algorithm)
+            key, size = await self._store(chunk, hasher, digest, self._room(session), length)
+            keys, made, received = [*keys, key], [key], received + size
+        elif session.digest is None or session.algorithm != digest.algorithm:
+            _check_digest(digests.digest_of(await self._rehash(keys, digest.algorithm), digest.algorithm), digest)
+        else:
+            _check_digest(session.digest, digest)
+        key = await self._parts.store.compose(keys)
+        spare = [each for each in keys if each != key]
+        made = made if key in keys else [*made, key]
+        change = self._parts.change(actor)
+        await self._conclude(uploads.finish(session, digest, received, key, spare, change), made)
+        self._hashers.pop(session.id, None)
+        return digest
+
+    async def push(
+        self, repository: str, digest: Digest | str, body: Body, *, length: int | None = None, actor: str = ANONYMOUS
+    ) -> Digest:
+        """Store a whole blob in one go (spec end-4b); raises as ``finish`` does."""
+        digest = as_digest(digest)
+        check_repository(repository)
+        hasher = digests.new_hasher(digest.algorithm)
+        key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)
+        await self._conclude(blobs.add(repository, digest, size, key, self._parts.change(actor)), [key])
+        return digest
+
+    async def cancel(self, repository: str, identifier: str) -> None:
+        """Close a session and drop what it received (spec end-14); raises ``BlobUploadUnknown``."""
+        await self._parts.metadata.transact(uploads.cancel(repository, identifier, self._parts.clock()))
+        self._hashers.pop(identifier, None)
+        self._parts.doomed.set()
+
+    def _room(self, session: UploadSession) -> int | None:
+        limit = self._parts.policy.blob_limit
+        return None if limit is None else limit - session.received
+
+    def _hasher(self, session: UploadSession, algorithm: str) -> Hasher | None:
+        """The running hash of what the session received, if this process can have it without reading."""
+        received, hasher = self._hashers.pop(session.id, (0, None))
+        if session.received == 0:
+            return digests.new_hasher(algorithm)
+        return hasher if received == session.received and algorithm == session.algorithm else None
+
+    async def _rehash(self, keys: Sequence[Key], algorithm: str) -> Hasher:
+        hasher = digests.new_hasher(algorithm)
+        for key in keys:
+            async for piece in self._parts.store.read(key):
+                hasher.update(piece)
+        return hasher
+
+    async def _store(
+        self,
+        chunk: AsyncIterator[bytes] | None,
+        hasher: Hasher,
+        digest: Digest,
+        room: int | None,
+        length: int | None,
+    ) -> tuple[Key, int]:
+        """Write the last (or only) bytes of a blob; nothing remains unless the whole matches ``digest``."""
+        key = new_key()
+        async with self._parts.store.write(key) as writer:
+            receiving = _Receiving(writer, hasher, room)
+            if chunk is not None:
+                await receiving.all(chunk)
+            _check_length(receiving.size, length)
+            _check_digest(digests.digest_of(hasher, digest.algorithm), digest)
+        return key, receiving.size
+
+    async def _move(self, session: UploadSession, key: Key | None, size: int, hasher: Hasher | None) -> UploadSession:
+        received = session.received + size
+        digest = digests.digest_of(hasher, session.algorithm) if hasher else None
+        expires = self._parts.clock() + self._parts.policy.upload_expiry
+        await self._conclude(uploads.append(session, key, size, digest, expires), [key] if key else [])
+        if hasher:
+            self._hashers[session.id] = received, hasher
+            if len(self._hashers) > _HASHERS:
+                self._hashers.popitem(last=False)
+        return UploadSession(session.repository, session.id, session.algorithm, received, digest)
+
+    async def _conclude(self, unit: Unit[bool] | Unit[None], made: Sequence[Key]) -> None:
+        """State the facts. If they are refused, what was ``made`` for them goes; otherwise it may be named by now."""
+        try:
+            doomed = await self._parts.metadata.transact(unit)
+        except RegistryError:
+            await self._parts.store.delete(made)
+            raise
+        if doomed:
+            self._parts.doomed.set()
+
+
+class _Receiving:
+    """Bytes on their way from a client into a writer, hashed and counted; ``room`` is how many may come."""
+
+    def __init__(self, writer: Writer, hasher: Hasher | None, room: int | None) -> None:
+        self.size = 0
+        self._writer = writer
+        self._hasher = hasher
+        self._room = room
+        self._batch: list[bytes] = []
+        self._batched = 0
+
+    async def all(self, body: AsyncIterator[bytes]) -> None:
+        async for piece in body:
+            self.size += len(piece)
+            if self._room is not None and self.size > self._room:
+                raise BlobTooLarge
+            if self._hasher:
+                self._hasher.update(piece)
+            self._batch.append(piece)
+            self._batched += len(piece)
+            if self._batched >= BATCH:
+                await self.flush()
+        await self.flush()
+
+    async def flush(self) -> None:
+        batch, self._batch, self._batched = self._batch, [], 0
+        await self._writer.write(batch)
+
+
+async def _begun(body: Body) -> AsyncIterator[bytes] | None:
+    """``body`` if it holds anything, else None: an empty chunk makes no segment."""
+    rest = aiter(body)
+    async for piece in rest:
+        if piece:
+            return _chained(piece, rest)
+    return None
+
+
+async def _chained(piece: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield piece
+    async for piece in rest:  # noqa: PLR1704
+        yield piece
+
+
+def _check_order(session: UploadSession, first: int | None) -> None:
+    if first is not None and first != session.received:
+        raise out_of_order(session.received, first)
+
+
+def _check_length(size: int, length: int | None) -> None:
+    if length is not None and size != length:
+        raise SizeInvalid(detail={"announced": length, "received": size})
+
+
+def _check_digest(computed: Digest, digest: Digest) -> None:
+    if computed != digest:
+        raise DigestInvalid(detail={"digest": digest, "computed": computed})

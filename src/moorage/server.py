@@ -1,0 +1,210 @@
+"""Runs the application: sockets, workers, signals, draining."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+import uvicorn
+
+from moorage._version import __version__
+from moorage.build import create_app, storage_folder
+from moorage.config import Settings, SettingsError
+
+_log = logging.getLogger("moorage.server")
+_BACKLOG: Final = 2048
+_TOO_SOON: Final = 1.0  # seconds: a worker that ends this soon after its start would end again
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT and the exit code; raises ``SettingsError`` if the address cannot be had."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _warn_if_open(settings)
+    sockets = _bind(settings)
+    announce = _announcement(settings, sockets[0])
+    if settings.workers == 1:
+        return _Worker(settings, sockets[0], announce).work()
+    return _Supervisor(settings, sockets, announce).run()
+
+
+class _Worker(uvicorn.Server):
+    """One process that answers requests; tells when it does, and ends when ``lifeline`` is closed."""
+
+    def __init__(
+        self, settings: Settings, listener: socket.socket, ready: Callable[[], None], lifeline: int | None = None
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(settings=settings),
+                lifespan="on",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=max(1, round(settings.keep_alive)),
+                timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
+                backlog=_BACKLOG,
+            )
+        )
+        self._listener = listener
+        self._ready = ready
+        self._lifeline = lifeline
+
+    def work(self) -> int:
+        self.run(sockets=[self._listener])
+        return 0 if self.started else 1
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            if self._lifeline is not None:
+                asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
+            self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again after draining, and the exit code would not be 0.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    def _orphaned(self) -> None:
+        assert self._lifeline is not None  # noqa: S101  only then this is called
+        asyncio.get_running_loop().remove_reader(self._lifeline)
+        self.should_exit = True
+
+
+class _Supervisor:
+    """Keeps ``workers`` processes running, each with a socket of its own on the one port."""
+
+    def __init__(self, settings: Settings, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._announce = announce
+        self._workers: dict[int, tuple[int, float]] = {}
+        self._lifeline = os.pipe()
+        self._stopping = False
+        self._failed = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        told, tell = os.pipe()
+        for index in range(len(self._sockets)):
+            self._start(index, tell)
+        os.close(tell)
+        while len(os.read(told, 1)):  # each worker writes one byte and closes; the end means all of them did
+            pass
+        os.close(told)
+        if not self._stopping:
+            self._announce()
+        while self._workers:
+            self._reap()
+        return 1 if self._failed else 0
+
+    def _start(self, index: int, tell: int | None = None) -> None:
+        pid = os.fork()
+        if pid:
+            self._workers[pid] = index, time.monotonic()
+            return
+        os.close(self._lifeline[1])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        for other, each in enumerate(self._sockets):
+            if other != index:
+                each.close()
+
+        def ready() -> None:
+            if tell is not None:
+                os.write(tell, b".")
+                os.close(tell)
+
+        code = 1
+        try:
+            code = _Worker(self._settings, self._sockets[index], ready, self._lifeline[0]).work()
+        except BaseException:
+            _log.exception("a worker failed")
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        try:
+            pid, status = os.wait()
+        except InterruptedError:
+            return
+        index, started = self._workers.pop(pid)
+        if self._stopping:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        if time.monotonic() - started < _TOO_SOON:
+            _log.error("worker %d ended with %d right after its start; stopping", pid, code)
+            self._failed = True
+            self._stop(signal.SIGTERM, None)
+        else:
+            _log.error("worker %d ended with %d; starting another", pid, code)
+            self._start(index)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's form
+        self._stopping = True
+        for each in self._sockets:
+            each.close()
+        for pid in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def _bind(settings: Settings) -> list[socket.socket]:
+    """A socket a worker, all on one port."""
+    sockets: list[socket.socket] = []
+    port = settings.port
+    try:
+        family, kind, protocol, _, _ = socket.getaddrinfo(
+            settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        for _ in range(settings.workers):
+            listener = socket.socket(family, kind, protocol)
+            sockets.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if settings.workers > 1:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((settings.host, port))
+            port = listener.getsockname()[1]
+    except OSError as error:
+        raise SettingsError(f"host = {settings.host!r}, port = {port}: {error.strerror or error}") from error
+    return sockets
+
+
+def _announcement(settings: Settings, listener: socket.socket) -> Callable[[], None]:
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "localhost"
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = storage_folder(settings) or "memory, gone when it stops"
+
+    def announce() -> None:
+        print(f"Moorage {__version__} serves http://{address} from {where}")  # noqa: T201
+        print(f"Try it: docker tag busybox {address}/busybox && docker push {address}/busybox", flush=True)  # noqa: T201
+
+    return announce
+
+
+def _warn_if_open(settings: Settings) -> None:
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = settings.host == "localhost"
+    if not loopback:
+        _log.warning("anyone who reaches %s can push, pull and delete: keep it behind a proxy", settings.host)

@@ -1,0 +1,161 @@
+"""Every failure that a client can see: its code, its status and its message.
+
+Spec: "Error Codes". A class is three words of data; what went wrong where goes into ``detail``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class RegistryError(Exception):
+    """A failure in the specification's form.
+
+    ``detail`` says what was wrong and where; several ``details`` make several entries of the same code in one
+    answer. ``headers`` go with the answer (``Allow``, ``Retry-After``, ``Range``…).
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "unknown error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        detail: Any = None,
+        details: Sequence[Any] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.text = message or self.message
+        self.details = tuple(details) or (detail,)
+        self.headers = dict(headers or {})
+        super().__init__(self.text, *(each for each in self.details if each is not None))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The ``errors`` array of the answer."""
+        return [
+            {"code": self.code, "message": self.text} | ({} if each is None else {"detail": each})
+            for each in self.details
+        ]
+
+
+class BlobUnknown(RegistryError):
+    code, status, message = "BLOB_UNKNOWN", 404, "blob unknown to registry"
+
+
+class BlobUploadInvalid(RegistryError):
+    code, status, message = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
+
+
+class BlobUploadRangeInvalid(BlobUploadInvalid):
+    """A chunk out of order; spec "Pushing a blob in chunks"."""
+
+    status, message = 416, "the chunk does not start where the upload session ends"
+
+
+class BlobUploadUnknown(RegistryError):
+    code, status, message = "BLOB_UPLOAD_UNKNOWN", 404, "blob upload unknown to registry"
+
+
+class BlobTooLarge(RegistryError):
+    code, status, message = "SIZE_INVALID", 413, "the blob is larger than this registry accepts"
+
+
+class DigestInvalid(RegistryError):
+    code, status, message = "DIGEST_INVALID", 400, "provided digest did not match uploaded content"
+
+
+class ManifestBlobUnknown(RegistryError):
+    code, status, message = (
+        "MANIFEST_BLOB_UNKNOWN",
+        404,
+        "manifest references a manifest or blob unknown to registry",
+    )
+
+
+class ManifestInvalid(RegistryError):
+    code, status, message = "MANIFEST_INVALID", 400, "manifest invalid"
+
+
+class ManifestTooLarge(ManifestInvalid):
+    status, message = 413, "the manifest is larger than this registry accepts"
+
+
+class ManifestUnknown(RegistryError):
+    code, status, message = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
+
+
+class TagInvalid(ManifestInvalid):
+    message = "the tag is not of the specification's form"
+
+
+class TooManyTags(ManifestInvalid):
+    status, message = 414, "too many tags in one request"
+
+
+class NameInvalid(RegistryError):
+    code, status, message = "NAME_INVALID", 400, "invalid repository name"
+
+
+class NameUnknown(RegistryError):
+    code, status, message = "NAME_UNKNOWN", 404, "repository name not known to registry"
+
+
+class SizeInvalid(RegistryError):
+    code, status, message = "SIZE_INVALID", 400, "provided length did not match content length"
+
+
+class RangeInvalid(RegistryError):
+    code, status, message = "SIZE_INVALID", 416, "the requested range is not in the content"
+
+
+class Unauthorized(RegistryError):
+    code, status, message = "UNAUTHORIZED", 401, "authentication required"
+
+
+class Denied(RegistryError):
+    code, status, message = "DENIED", 403, "requested access to the resource is denied"
+
+
+class InUse(Denied):
+    """Deleting what a stored manifest references would leave that manifest broken."""
+
+    status, message = 405, "the content is referenced by a manifest of this repository"
+
+
+class PreconditionFailed(Denied):
+    """``If-Match`` or ``If-None-Match`` does not hold; RFC 9110 section 13."""
+
+    status, message = 412, "the precondition does not hold"
+
+
+class Unsupported(RegistryError):
+    code, status, message = "UNSUPPORTED", 400, "the operation is unsupported"
+
+
+class PageInvalid(Unsupported):
+    message = "a page has a whole number of entries"
+
+
+class EndpointUnknown(Unsupported):
+    status, message = 404, "no endpoint of the specification has this path"
+
+
+class MethodNotAllowed(Unsupported):
+    status, message = 405, "the method is not allowed here"
+
+
+class TooManyRequests(RegistryError):
+    code, status, message = "TOOMANYREQUESTS", 429, "too many requests"
+
+
+class StorageFull(RegistryError):
+    status, message = 507, "the registry's storage is full; nothing of this request was kept"
+
+
+class ServiceUnavailable(RegistryError):
+    status, message = 503, "the registry is stopping; try again"
+
+
+class ClientDisconnected(Exception):
+    """The client went away before its body ended; nobody is left to answer."""

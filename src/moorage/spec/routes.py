@@ -1,0 +1,133 @@
+"""The endpoint rows of the specification: which path and method is which, and what access it needs.
+
+Spec "Endpoints". A name may hold any component a path has (``blobs``, ``manifests``), so paths are read from the
+right.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from moorage.spec.errors import EndpointUnknown, MethodNotAllowed
+from moorage.spec.names import check_repository
+
+
+class Access(Enum):
+    """What a request does to a repository."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    CATALOG = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One row: ``end`` is the specification's identifier, ``path`` a template."""
+
+    name: str
+    end: str
+    method: str
+    path: str
+    access: Access | None
+
+
+def _rows(path: str, *rows: tuple[str, str, str, Access | None]) -> dict[str, Endpoint]:
+    return {method: Endpoint(name, end, method, path, access) for name, end, method, access in rows}
+
+
+_PULL, _PUSH, _DELETE = Access.PULL, Access.PUSH, Access.DELETE
+BASE: Final = _rows("/v2/", ("base", "end-1", "GET", None), ("base", "end-1", "HEAD", None))
+BLOB: Final = _rows(
+    "/v2/{name}/blobs/{digest}",
+    ("get_blob", "end-2", "GET", _PULL),
+    ("get_blob", "end-2", "HEAD", _PULL),
+    ("delete_blob", "end-10", "DELETE", _DELETE),
+)
+MANIFEST: Final = _rows(
+    "/v2/{name}/manifests/{reference}",
+    ("get_manifest", "end-3", "GET", _PULL),
+    ("get_manifest", "end-3", "HEAD", _PULL),
+    ("put_manifest", "end-7", "PUT", _PUSH),
+    ("delete_manifest", "end-9", "DELETE", _DELETE),
+)
+UPLOADS: Final = _rows("/v2/{name}/blobs/uploads/", ("start_upload", "end-4", "POST", _PUSH))
+UPLOAD: Final = _rows(
+    "/v2/{name}/blobs/uploads/{upload}",
+    ("append_upload", "end-5", "PATCH", _PUSH),
+    ("finish_upload", "end-6", "PUT", _PUSH),
+    ("get_upload", "end-13", "GET", _PUSH),
+    ("get_upload", "end-13", "HEAD", _PUSH),
+    ("cancel_upload", "end-14", "DELETE", _PUSH),
+)
+TAGS: Final = _rows(
+    "/v2/{name}/tags/list", ("list_tags", "end-8", "GET", _PULL), ("list_tags", "end-8", "HEAD", _PULL)
+)
+REFERRERS: Final = _rows(
+    "/v2/{name}/referrers/{digest}",
+    ("list_referrers", "end-12", "GET", _PULL),
+    ("list_referrers", "end-12", "HEAD", _PULL),
+)
+CATALOG: Final = _rows(
+    "/v2/_catalog",
+    ("list_repositories", "_catalog", "GET", Access.CATALOG),
+    ("list_repositories", "_catalog", "HEAD", Access.CATALOG),
+)
+EXTENSIONS: Final = _rows(
+    "/v2/_oci/ext/discover",
+    ("list_extensions", "_oci", "GET", None),
+    ("list_extensions", "_oci", "HEAD", None),
+)
+REPOSITORY_EXTENSIONS: Final = _rows(
+    "/v2/{name}/_oci/ext/discover",
+    ("list_extensions", "_oci", "GET", _PULL),
+    ("list_extensions", "_oci", "HEAD", _PULL),
+)
+TABLE: Final = (
+    BASE, BLOB, MANIFEST, UPLOADS, UPLOAD, TAGS, REFERRERS, CATALOG, EXTENSIONS, REPOSITORY_EXTENSIONS,
+)  # fmt: skip
+ENDPOINTS: Final = tuple(endpoint for rows in TABLE for endpoint in rows.values())
+
+_FIXED: Final = {
+    "/v2": BASE,
+    "/v2/": BASE,
+    "/v2/_catalog": CATALOG,
+    "/v2/_oci/ext/discover": EXTENSIONS,
+}
+_LAST: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
+
+
+def match(method: str, path: str) -> tuple[Endpoint, str, str]:
+    """``(endpoint, repository, reference)`` of a request; the latter two are empty where the path has none.
+
+    ``path`` is percent-decoded. Raises ``EndpointUnknown``, ``MethodNotAllowed`` (with ``Allow``), ``NameInvalid``.
+    """
+    rows = _FIXED.get(path)
+    name = reference = ""
+    if rows is None:
+        rows, name, reference = _read(path)
+        check_repository(name)
+    endpoint = rows.get(method)
+    if endpoint is None:
+        raise MethodNotAllowed(
+            detail={"method": method[:32], "allowed": sorted(rows)},
+            headers={"Allow": ", ".join(sorted(rows))},
+        )
+    return endpoint, name, reference
+
+
+def _read(path: str) -> tuple[dict[str, Endpoint], str, str]:
+    parts = path.rsplit("/", 3)
+    if path.startswith("/v2/") and len(parts) == 4:
+        head, third, second, last = parts
+        if second == "uploads" and third == "blobs":
+            return (UPLOAD if last else UPLOADS), head[4:], last
+        if second == "tags" and last == "list":
+            return TAGS, f"{head}/{third}"[4:], ""
+        if second == "blobs" and last == "uploads":
+            return UPLOADS, f"{head}/{third}"[4:], ""
+        if last and (rows := _LAST.get(second)):
+            return rows, f"{head}/{third}"[4:], last
+        if third == "_oci" and second == "ext" and last == "discover":
+            return REPOSITORY_EXTENSIONS, head[4:], ""
+    raise EndpointUnknown(detail={"path": path[:512]})

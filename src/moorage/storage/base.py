@@ -1,0 +1,60 @@
+"""What a place for bytes must do: seven verbs over keys. ``moorage.testing.contract`` holds each backend to it.
+
+Bytes are immutable, and a key is never used twice: each write makes its own (``new_key``), even for content that
+is already there. So deleting an old object can never hit a new one.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, Self
+
+Key = str
+Piece = bytes | bytearray  # never changed once handed out
+
+
+def new_key() -> Key:
+    """A key that was never used: ``ab/ab12…``, spread over 256 folders."""
+    name = secrets.token_hex(16)
+    return f"{name[:2]}/{name}"
+
+
+class Writer(Protocol):
+    """An object being written. It is durable once its context is left normally."""
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Append ``pieces`` in order. Raises ``StorageFull`` when there is no room."""
+
+
+class BlobStore(Protocol):
+    """Immutable objects under keys. Every verb is mandatory; an absent key raises ``FileNotFoundError``."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    def write(self, key: Key) -> AbstractAsyncContextManager[Writer]:
+        """A writer of ``key``. Left normally: durable and readable. Left by an exception: nothing remains."""
+
+    def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+        """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces of any size.
+
+        Ends early, without an error, if the object is shorter: the caller counts.
+        """
+
+    async def size(self, key: Key) -> int:
+        """The number of bytes under ``key``."""
+
+    async def compose(self, keys: Sequence[Key]) -> Key:
+        """The key that now durably holds the bytes of ``keys`` in order: the only one of them, or a new one.
+
+        The parts stay as they are.
+        """
+
+    async def delete(self, keys: Sequence[Key]) -> None:
+        """Gone on return; a key that is not there is no error."""
+
+    def list(self, prefix: str = "") -> AsyncIterator[Key]:
+        """The keys that start with ``prefix``, in no order."""
+
+    async def url(self, key: Key, expires: float) -> str | None:
+        """Where a client can fetch ``key`` by itself for ``expires`` seconds; None where only ``read`` serves."""

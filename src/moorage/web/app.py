@@ -1,0 +1,132 @@
+"""The ASGI application: match, endpoint, respond; the one exit that turns errors into responses."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from importlib import resources
+from typing import Final
+
+from moorage.registry import Registry
+from moorage.spec.errors import ClientDisconnected, RegistryError
+from moorage.spec.routes import match
+from moorage.web import v2
+from moorage.web.asgi import JSON, Receive, Request, Response, Scope, Send, error_response
+from moorage.web.options import WebOptions
+
+_log = logging.getLogger("moorage.web")
+_API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
+
+
+class RegistryApp:
+    """The registry as an ASGI application.
+
+    ``registry`` is an open one, whose owner closes it, or makes one: that is opened at the lifespan's startup, or by
+    the first request where the application is mounted below another that passes no lifespan on, and closed at
+    shutdown or by ``aclose``.
+    """
+
+    def __init__(self, registry: Registry | Callable[[], Registry], options: WebOptions | None = None) -> None:
+        self._options = options or WebOptions()
+        self._make = None if isinstance(registry, Registry) else registry
+        self._registry = registry if isinstance(registry, Registry) else None
+        self._opening = asyncio.Lock()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._respond(Request(scope, receive), send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise RuntimeError(f"a registry speaks HTTP, not {scope['type']}")
+
+    async def open(self) -> Registry:
+        """The registry, open."""
+        if self._registry is None:
+            async with self._opening:
+                if self._registry is None:
+                    assert self._make is not None  # noqa: S101  one of the two was given
+                    self._registry = await self._stack.enter_async_context(self._make())
+        return self._registry
+
+    async def aclose(self) -> None:
+        """Close what this application opened."""
+        if self._make is not None:
+            self._registry = None
+        await self._stack.aclose()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.open()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _respond(self, request: Request, send: Send) -> None:
+        started = False
+
+        async def tracked(message: dict[str, object]) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            response = await self._answer(request)
+            await response.send(tracked, request.method)  # type: ignore[arg-type]
+        except ClientDisconnected:
+            return
+        except RegistryError as error:
+            if started:
+                raise  # the client must see a cut connection, not a body that looks whole
+            await self._fail(request, send, error)
+        except Exception:
+            if started:
+                raise
+            _log.exception("%s %s failed", request.method, request.path)
+            await self._fail(request, send, RegistryError("internal error; the server's log says more"))
+
+    async def _answer(self, request: Request) -> Response:
+        registry = self._registry or await self.open()
+        try:
+            endpoint, repository, reference = match(request.method, request.path)
+        except RegistryError:
+            if response := _service(request):
+                return response
+            raise
+        call = v2.Call(request, registry, self._options, repository, reference)
+        response = await v2.ENDPOINTS[endpoint.name](call)
+        response.headers.append(_API_VERSION)
+        if self._options.warnings and repository:
+            for warning in self._options.warnings_for(repository):
+                response.add("Warning", warning)
+        return response
+
+    async def _fail(self, request: Request, send: Send, error: RegistryError) -> None:
+        if error.status >= 500:
+            _log.error("%s %s: %s", request.method, request.path, error)
+        response = error_response(error)
+        response.headers.append(_API_VERSION)
+        try:
+            if not await request.drain():
+                response.add("Connection", "close")
+        except ClientDisconnected:
+            return
+        await response.send(send, request.method)
+
+
+def _service(request: Request) -> Response | None:
+    """What is not of the specification: whether the process answers, and the description of its API."""
+    if request.method not in ("GET", "HEAD"):
+        return None
+    if request.path == "/healthz":
+        return Response(200, [(b"content-type", b"text/plain"), (b"content-length", b"3")], b"ok\n")
+    if request.path == "/openapi.json":
+        body = resources.files(__package__).joinpath("openapi.json").read_bytes()
+        return Response(200, [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))], body)
+    return None

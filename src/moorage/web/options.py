@@ -1,0 +1,85 @@
+"""How the registry is seen from outside: its address, the proxies in front of it, what it warns of."""
+
+import fnmatch
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from moorage.spec.headers import warnings
+from moorage.web.asgi import Request
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned:
+    """``text`` goes as ``Warning: 299`` with every answer about a repository that matches ``repository``."""
+
+    repository: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """What the answers say of the registry's own address.
+
+    ``location``: whether ``Location`` names the host. ``public_url``: the address that clients use, where it is
+    known (with a path, where a proxy mounts the registry below one). ``trusted_proxies``: whose ``Forwarded`` and
+    ``X-Forwarded-*`` headers are believed.
+    """
+
+    location: Literal["relative", "absolute"] = "relative"
+    public_url: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    warnings: tuple[Warned, ...] = ()
+
+    def base(self, request: Request) -> str:
+        """What stands before ``/v2/`` in a ``Location``."""
+        if self.public_url is not None:
+            origin, path = _split(self.public_url)
+            return origin + path if self.location == "absolute" else path
+        forwarded = self._forwarded(request)
+        prefix = (forwarded.get("prefix") or str(request.scope.get("root_path", ""))).rstrip("/")
+        if self.location == "relative":
+            return prefix
+        scheme = forwarded.get("proto") or request.scope.get("scheme", "http")
+        host = forwarded.get("host") or request.header(b"host") or "localhost"
+        return f"{scheme}://{host}{prefix}"
+
+    def warnings_for(self, repository: str) -> list[str]:
+        """The ``Warning`` values that concern a repository; spec "Warnings"."""
+        texts = [each.text for each in self.warnings if fnmatch.fnmatchcase(repository, each.repository)]
+        return warnings(texts)
+
+    def _forwarded(self, request: Request) -> dict[str, str]:
+        """What a trusted proxy says of the request that it got: ``proto``, ``host``, ``prefix``; RFC 7239."""
+        client = request.scope.get("client")
+        if not self.trusted_proxies or not client or not _within(client[0], self.trusted_proxies):
+            return {}
+        said: dict[str, str] = {}
+        for name in ("proto", "host", "prefix"):
+            if value := request.header(b"x-forwarded-" + name.encode()):
+                said[name] = value.split(",")[0].strip()
+        # The last element was added by the proxy next to us, which is the one we trust.
+        for pair in (request.header(b"forwarded") or "").rpartition(",")[2].split(";"):
+            name, equals, value = pair.strip().partition("=")
+            if equals and name.lower() in ("proto", "host"):
+                said[name.lower()] = value.strip('"')
+        return said
+
+
+@lru_cache(maxsize=16)
+def _split(url: str) -> tuple[str, str]:
+    scheme, _, rest = url.rstrip("/").partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}", slash + path
+
+
+@lru_cache(maxsize=1024)
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has no address: its other end is on this machine
+        return any(network.is_loopback for network in networks)
+    return any(found in network for network in networks)

@@ -1,0 +1,293 @@
+"""One function an endpoint row of the specification; spec "Endpoints"."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from moorage.metadata.uploads import UploadSession
+from moorage.registry import Registry
+from moorage.spec import headers as rules
+from moorage.spec.digest import DEFAULT_ALGORITHM, Digest
+from moorage.spec.errors import (
+    BlobUploadRangeInvalid,
+    DigestInvalid,
+    ManifestTooLarge,
+    PageInvalid,
+    SizeInvalid,
+)
+from moorage.spec.manifest import OCI_INDEX
+from moorage.spec.names import check_repository
+from moorage.spec.preconditions import ALWAYS, Precondition
+from moorage.web.asgi import Request, Response, empty, json_response
+from moorage.web.content import content_response
+from moorage.web.options import WebOptions
+
+_BLOB_TYPE: Final = "application/octet-stream"
+_DIGITS: Final = 9
+_SPECIFICATION: Final = "https://github.com/opencontainers/distribution-spec/blob/main"
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was matched: ``reference`` is what follows the repository in the path."""
+
+    request: Request
+    registry: Registry
+    options: WebOptions
+    repository: str
+    reference: str
+
+    def location(self, path: str) -> str:
+        """An address of this registry, as clients reach it."""
+        return f"{self.options.base(self.request)}/v2/{path}"
+
+    def upload_headers(self, session: UploadSession) -> list[tuple[str, str]]:
+        """Where a session goes on, and how far it is; spec end-5, end-13."""
+        location = self.location(f"{session.repository}/blobs/uploads/{session.id}")
+        return [("Location", location), ("Range", f"0-{max(0, session.received - 1)}")]
+
+
+Endpoint = Callable[[Call], Awaitable[Response]]
+
+
+async def base(call: Call) -> Response:  # noqa: ARG001  every row has the same form
+    return json_response({})
+
+
+async def get_blob(call: Call) -> Response:
+    blob = await call.registry.blobs.get(call.repository, call.reference)
+    read = call.registry.blobs.read
+
+    return content_response(
+        call.request, blob.digest, blob.size, _BLOB_TYPE, lambda start, stop: read(blob, start, stop)
+    )
+
+
+async def delete_blob(call: Call) -> Response:
+    await call.registry.blobs.delete(call.repository, call.reference)
+    return empty(202)
+
+
+async def start_upload(call: Call) -> Response:
+    """Serve rows 4a, 4b, 4c and 11: a session, a whole blob, or a mount."""
+    request, uploads = call.request, call.registry.uploads
+    if mount := request.parameter("mount"):
+        source = request.parameter("from")
+        if source is not None:
+            check_repository(source)
+        if await call.registry.blobs.mount(call.repository, mount, source):
+            return _created_blob(call, Digest(mount))
+    elif (digest := request.parameter("digest")) is not None:
+        body, length = request.stream(), request.length
+        return _created_blob(call, await uploads.push(call.repository, digest, body, length=length))
+    algorithm = request.parameter("digest-algorithm") or DEFAULT_ALGORITHM
+    session = await uploads.start(call.repository, algorithm)
+    response = empty(202, call.upload_headers(session))
+    if minimum := call.registry.policy.chunk_minimum:
+        response.add("OCI-Chunk-Min-Length", str(minimum))
+    return response
+
+
+async def append_upload(call: Call) -> Response:
+    first, length = _chunk(call.request)
+    body = call.request.stream()
+    try:
+        session = await call.registry.uploads.append(
+            call.repository, call.reference, body, first=first, length=length
+        )
+    except BlobUploadRangeInvalid as error:
+        raise await _with_status(call, error) from error
+    return empty(202, call.upload_headers(session))
+
+
+async def finish_upload(call: Call) -> Response:
+    digest = call.request.parameter("digest")
+    if digest is None:
+        raise DigestInvalid("the digest parameter is missing", detail={"parameter": "digest"})
+    first, length = _chunk(call.request)
+    body = call.request.stream() if call.request.has_body else None
+    try:
+        stored = await call.registry.uploads.finish(
+            call.repository, call.reference, digest, body, first=first, length=length
+        )
+    except BlobUploadRangeInvalid as error:
+        raise await _with_status(call, error) from error
+    return _created_blob(call, stored)
+
+
+async def get_upload(call: Call) -> Response:
+    return empty(204, call.upload_headers(await call.registry.uploads.get(call.repository, call.reference)))
+
+
+async def cancel_upload(call: Call) -> Response:
+    await call.registry.uploads.cancel(call.repository, call.reference)
+    return empty(204)
+
+
+async def get_manifest(call: Call) -> Response:
+    wanted = call.request.method == "GET"
+    found = await call.registry.manifests.get(call.repository, call.reference, content=wanted)
+    return content_response(call.request, found.digest, found.size, found.media_type, found.content or b"")
+
+
+async def put_manifest(call: Call) -> Response:
+    request = call.request
+    tags = [value for key, value in request.query if key == "tag"]
+    content = await _whole(request, call.registry.policy.manifest_limit)
+    pushed = await call.registry.manifests.put(
+        call.repository,
+        call.reference,
+        content,
+        request.header(b"content-type"),
+        also=tags,
+        precondition=_precondition(request),
+    )
+    response = empty(201, [("Location", call.location(f"{call.repository}/manifests/{pushed.digest}"))])
+    response.add("Docker-Content-Digest", pushed.digest)
+    if pushed.subject:
+        response.add("OCI-Subject", pushed.subject)
+    if tags:
+        response.add("OCI-Tag", ", ".join(pushed.tags))
+    return response
+
+
+async def delete_manifest(call: Call) -> Response:
+    precondition = _precondition(call.request)
+    await call.registry.manifests.delete(call.repository, call.reference, precondition=precondition)
+    return empty(202)
+
+
+async def list_tags(call: Call) -> Response:
+    n, last = _page(call.request)
+    page = await call.registry.tags.list(call.repository, n, last)
+    response = json_response({"name": call.repository, "tags": page.items})
+    return _linked(call, response, f"{call.repository}/tags/list", n, page.last)
+
+
+async def list_repositories(call: Call) -> Response:
+    n, last = _page(call.request)
+    page = await call.registry.repositories.list(n, last)
+    return _linked(call, json_response({"repositories": page.items}), "_catalog", n, page.last)
+
+
+async def list_referrers(call: Call) -> Response:
+    n, last = _page(call.request)
+    wanted = call.request.parameter("artifactType") or None
+    page = await call.registry.referrers.list(call.repository, call.reference, wanted, n=n, last=last)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.items}
+    response = json_response(index, content_type=OCI_INDEX)
+    if wanted:
+        response.add("OCI-Filters-Applied", "artifactType")
+    more = [("artifactType", wanted)] if wanted else []
+    return _linked(call, response, f"{call.repository}/referrers/{call.reference}", n, page.last, more)
+
+
+async def list_extensions(call: Call) -> Response:
+    """Serve the discovery endpoint of the specification's extensions/_oci.md."""
+    extensions: list[dict[str, Any]] = [
+        {
+            "name": "_oci",
+            "url": f"{_SPECIFICATION}/extensions/_oci.md",
+            "description": "discovery of extensions",
+            "endpoints": ["_oci/ext/discover"],
+        }
+    ]
+    if not call.repository:
+        extensions.append(
+            {
+                "name": "_catalog",
+                "url": f"{_SPECIFICATION}/extensions/README.md",
+                "description": "the repositories of this registry",
+                "endpoints": ["_catalog"],
+            }
+        )
+    return json_response({"extensions": extensions})
+
+
+def _created_blob(call: Call, digest: Digest) -> Response:
+    location = call.location(f"{call.repository}/blobs/{digest}")
+    return empty(201, [("Location", location), ("Docker-Content-Digest", digest)])
+
+
+def _chunk(request: Request) -> tuple[int | None, int | None]:
+    """``(first, length)`` of the body, as ``Content-Range`` and ``Content-Length`` announce them."""
+    length = request.length
+    header = request.header(b"content-range")
+    if header is None:
+        return None, length
+    first, stop = rules.content_range(header)
+    if length is not None and length != stop - first:
+        raise SizeInvalid(detail={"Content-Range": header, "Content-Length": length})
+    return first, stop - first
+
+
+async def _with_status(call: Call, error: BlobUploadRangeInvalid) -> BlobUploadRangeInvalid:
+    """A 416 that tells the client where to go on."""
+    session = await call.registry.uploads.get(call.repository, call.reference)
+    error.headers |= dict(call.upload_headers(session))
+    return error
+
+
+async def _whole(request: Request, limit: int) -> bytes:
+    """The body, of at most ``limit`` bytes; raises ``ManifestTooLarge`` as soon as it is longer."""
+    if (request.length or 0) > limit:
+        raise ManifestTooLarge(detail={"allowed": limit, "announced": request.length})
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise ManifestTooLarge(detail={"allowed": limit})
+    return bytes(body)
+
+
+def _precondition(request: Request) -> Precondition:
+    match, none_match = request.header(b"if-match"), request.header(b"if-none-match")
+    return ALWAYS if match is None and none_match is None else Precondition(match, none_match)
+
+
+def _page(request: Request) -> tuple[int | None, str]:
+    """``(n, last)`` of a listing; raises ``PageInvalid``."""
+    n = request.parameter("n")
+    if n is not None and not (n.isascii() and n.isdigit() and len(n) <= _DIGITS):
+        raise PageInvalid(detail={"parameter": "n", "value": n[:64]})
+    return (None if n is None else int(n)), request.parameter("last") or ""
+
+
+def _linked(
+    call: Call,
+    response: Response,
+    path: str,
+    n: int | None,
+    last: str | None,
+    more: list[tuple[str, str]] | None = None,
+) -> Response:
+    """Add the ``Link`` to the next page, if there is one."""
+    if last is not None:
+        query: list[tuple[str, str | int]] = [*(more or []), ("last", last)]
+        if n is not None:
+            query.append(("n", n))
+        response.add("Link", rules.next_link(call.location(quote(path, safe="/:_-.")), query))
+    return response
+
+
+ENDPOINTS: Final[dict[str, Endpoint]] = {
+    function.__name__: function
+    for function in (
+        base,
+        get_blob,
+        delete_blob,
+        start_upload,
+        append_upload,
+        finish_upload,
+        get_upload,
+        cancel_upload,
+        get_manifest,
+        put_manifest,
+        delete_manifest,
+        list_tags,
+        list_repositories,
+        list_referrers,
+        list_extensions,
+    )
+}

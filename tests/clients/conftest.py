@@ -1,0 +1,69 @@
+"""One registry for all clients; each test has a repository of its own."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients import material
+from tests.clients.kit import Door, Home, Layout
+from tests.server import running
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for large things, gone after the tests."""
+    folder = tmp_path_factory.mktemp("clients")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def host(scratch: Path) -> Iterator[str]:
+    """``127.0.0.1:PORT`` of a registry that serves all these tests without one error of its own."""
+    if given := os.environ.get("MOORAGE_TEST_REGISTRY"):
+        yield given
+        return
+    with running(scratch / "registry") as server:
+        yield server.host
+        assert server.stop() == 0, server.log
+        assert "Traceback" not in server.log, server.log
+
+
+@pytest.fixture(scope="session")
+def door(host: str) -> Door:
+    return Door(f"http://{host}")
+
+
+@pytest.fixture(scope="session")
+def run(scratch: Path) -> Home:
+    """Runs a client: ``run("crane", "ls", reference)``."""
+    return Home(scratch / "home").prepare()
+
+
+@pytest.fixture(scope="session")
+def image(run: Home, scratch: Path) -> Layout:
+    """An image of two layers for linux/amd64."""
+    return material.busybox(run, scratch / "image")
+
+
+@pytest.fixture(scope="session")
+def multi(run: Home, scratch: Path) -> Layout:
+    """An index of images for linux/amd64 and linux/arm64."""
+    return material.multi_platform(run, scratch / "multi")
+
+
+@pytest.fixture
+def repository(request: pytest.FixtureRequest) -> str:
+    """A repository that no other test uses."""
+    words = f"{request.node.path.stem}/{request.node.name}".lower().removeprefix("test_").replace("/test_", "/")
+    return re.sub("[^a-z0-9/]+", "-", words).strip("-")
+
+
+@pytest.fixture
+def reference(host: str, repository: str) -> str:
+    """``HOST/REPOSITORY``, to which a tag or digest is added."""
+    return f"{host}/{repository}"
