@@ -135,7 +135,7 @@ class _Supervisor:
         code = 1
         try:
             code = _Worker(self._settings, self._sockets[index], ready, self._lifeline[0]).work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001  a forked process must not return into its parent's code
             _log.exception("a worker failed")
         finally:
             os._exit(code)
