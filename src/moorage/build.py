@@ -1,7 +1,6 @@
 """The composition root: settings to parts. Alone in naming concrete backends."""
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,5 +58,4 @@ def create_app(registry: Registry | None = None, *, settings: Settings | None = 
     if settings is None:
         settings = load(arguments=options) if options else Settings(storage="memory")
     described = settings
-    make: Callable[[], Registry] = lambda: registry_of(described)  # noqa: E731
-    return RegistryApp(make, settings.web_options())
+    return RegistryApp(lambda: registry_of(described), settings.web_options())

@@ -4,9 +4,12 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from moorage.config import Settings
 
 from moorage._version import __version__
 
@@ -97,7 +100,7 @@ def _number(text: str | None) -> Any:
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
 
 
-def _settings(config: Path | None, arguments: dict[str, Any]) -> Any:
+def _settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
     from moorage.config import load  # noqa: PLC0415
 
     return load(config, os.environ, arguments)

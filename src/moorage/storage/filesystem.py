@@ -117,14 +117,16 @@ class _FileWriter:
 
 
 class FilesystemBlobStore:
-    """A ``BlobStore`` in the files below ``root`` (made if it is not there)."""
+    """A ``BlobStore`` in the files below ``root``, which is made if it is not there unless ``read_only``."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.root = Path(root)
+        self._read_only = read_only
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="moorage-files")
 
     async def __aenter__(self) -> Self:
-        _make_folder(self.root)
+        if not self._read_only:
+            _make_folder(self.root)
         return self
 
     async def __aexit__(self, *exception: object) -> None:

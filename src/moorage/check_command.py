@@ -1,0 +1,48 @@
+"""``moorage check``: a progress bar, a list of what is wrong, an exit code."""
+
+from contextlib import AsyncExitStack
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
+from moorage.build import BYTES, FACTS, storage_folder
+from moorage.config import Settings, SettingsError
+from moorage.metadata.sqlite import SQLiteMetadata
+from moorage.registry.check import check, count, orphans
+from moorage.storage.filesystem import FilesystemBlobStore
+
+
+async def check_root(settings: Settings, *, full: bool) -> int:
+    """Check the registry that ``settings`` describe; 0 if all is well, 1 if not. Raises ``SettingsError``."""
+    folder = storage_folder(settings)
+    if folder is None:
+        raise SettingsError(f"storage = {settings.storage!r}: allowed for a check: filesystem, file:///path")
+    if not (folder / FACTS).is_file():
+        raise SettingsError(f"root = {str(folder)!r}: there is no registry; allowed: a folder that holds {FACTS}")
+    out, bars = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    problems = 0
+    async with AsyncExitStack() as stack:
+        metadata = await stack.enter_async_context(SQLiteMetadata(folder / FACTS, read_only=True))
+        store = FilesystemBlobStore(folder / BYTES, read_only=True)
+        await stack.enter_async_context(store)
+        total = await count(metadata)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+        with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
+            tasks = {
+                "manifests": progress.add_task("manifests", total=total.manifests),
+                "blobs": progress.add_task("blobs", total=total.blobs),
+            }
+            async for problem in check(
+                store, metadata, full=full, progress=lambda what, n: progress.advance(tasks[what], n)
+            ):
+                problems += 1
+                out.print(f"wrong: {problem.rule}: {problem.what}", markup=False)
+        lost = [key async for key in orphans(store, metadata)]
+    out.print(
+        f"{folder}: {total.repositories} repositories, {total.tags} tags, {total.manifests} manifests, "
+        f"{total.blobs} blobs, {total.uploads} uploads"
+    )
+    if lost:
+        out.print(f"{len(lost)} files that no fact names (an interrupted write leaves them; they do no harm)")
+    out.print("nothing is wrong" if not problems else f"{problems} things are wrong")
+    return 1 if problems else 0
