@@ -1,6 +1,7 @@
 """Blobs; spec "Pulling blobs", "Mounting a blob from another repository", "Deleting Blobs"."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from moorage.metadata import blobs as facts
 from moorage.metadata.blobs import StoredBlob
@@ -27,16 +28,17 @@ class Blobs:
         """What is stored; raises ``BlobUnknown``, ``DigestInvalid``."""
         return await facts.find(self._parts.metadata, repository, as_digest(digest))
 
-    async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+    async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
         Raises ``ContentLost`` rather than ending early.
         """
         position, end = start, blob.size if stop is None else min(stop, blob.size)
         try:
-            async for piece in self._parts.store.read(blob.key, start, end):
-                position += len(piece)
-                yield piece
+            async with aclosing(self._parts.store.read(blob.key, start, end)) as pieces:
+                async for piece in pieces:
+                    position += len(piece)
+                    yield piece
         except FileNotFoundError as error:
             raise ContentLost(detail={"digest": blob.digest}) from error
         if position < end:

@@ -5,7 +5,7 @@ is already there. So deleting an old object can never hit a new one.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
@@ -35,7 +35,7 @@ class BlobStore(Protocol):
     def write(self, key: Key) -> AbstractAsyncContextManager[Writer]:
         """A writer of ``key``. Left normally: durable and readable. Left by an exception: nothing remains."""
 
-    def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+    def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces of any size.
 
         Ends early, without an error, if the object is shorter: the caller counts.

@@ -9,7 +9,7 @@ the file and its folder are synced. A crash leaves at most a file that no fact n
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -142,7 +142,7 @@ class FilesystemBlobStore:
             await writer.abandon()
             raise
 
-    async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+    async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         file = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         try:
             end = os.fstat(file).st_size

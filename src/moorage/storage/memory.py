@@ -1,6 +1,6 @@
 """Bytes in this process's memory: for tests and for registries that end with their process."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -33,7 +33,7 @@ class MemoryBlobStore:
         yield writer
         self._objects[key] = b"".join(writer.pieces)
 
-    async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncIterator[Piece]:
+    async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         if piece := self._get(key)[start:stop]:
             yield piece
 

@@ -11,7 +11,7 @@ from moorage.registry import Registry
 from moorage.spec.errors import ClientDisconnected, RegistryError
 from moorage.spec.routes import match
 from moorage.web import v2
-from moorage.web.asgi import JSON, Receive, Request, Response, Scope, Send, error_response
+from moorage.web.asgi import JSON, Message, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
 
 _log = logging.getLogger("moorage.web")
@@ -71,14 +71,14 @@ class RegistryApp:
     async def _respond(self, request: Request, send: Send) -> None:
         started = False
 
-        async def tracked(message: dict[str, object]) -> None:
+        async def tracked(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
             response = await self._answer(request)
-            await response.send(tracked, request.method)  # type: ignore[arg-type]
+            await response.send(request, tracked)
         except ClientDisconnected:
             return
         except RegistryError as error:
@@ -117,7 +117,7 @@ class RegistryApp:
                 response.add("Connection", "close")
         except ClientDisconnected:
             return
-        await response.send(send, request.method)
+        await response.send(request, send)
 
 
 def _service(request: Request) -> Response | None:

@@ -1,6 +1,8 @@
 """Requests and responses over bare ASGI: the hot path carries no framework."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -77,6 +79,11 @@ class Request:
             if body := message.get("body", b""):
                 yield body
 
+    async def disconnected(self) -> None:
+        """Return when the client has gone."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
     async def drain(self) -> bool:
         """Take what is left of a short body, so that its sender reads our answer; False if more is to come."""
         if self.ended or not self.has_body:
@@ -98,26 +105,36 @@ class Response:
     status: int = 200
     headers: list[Header] = field(default_factory=list)
     body: bytes = b""
-    stream: AsyncIterator[bytes | bytearray] | None = None
+    stream: AsyncGenerator[bytes | bytearray] | None = None
 
     def add(self, name: str, value: str) -> None:
         """Add a header."""
         self.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
-    async def send(self, send: Send, method: str) -> None:
+    async def send(self, request: Request, send: Send) -> None:
         """Send it; the body stays here for HEAD (RFC 9110 section 9.3.2)."""
-        stream = self.stream
-        if stream is None:
-            await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else self.body})
+        start = {"type": "http.response.start", "status": self.status, "headers": self.headers}
+        if self.stream is None:
+            await send(start)
+            await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else self.body})
             return
-        # The first piece is fetched before the status is sent: bytes that are lost are no 200.
-        piece: bytes | bytearray = await anext(stream, b"")
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        async for piece in stream:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        async with aclosing(self.stream) as stream:
+            # The first piece is fetched before the status is sent: bytes that are lost are no 200.
+            piece: bytes | bytearray | None = await anext(stream, b"")
+            await send(start)
+            gone: asyncio.Future[None] | None = None
+            try:
+                while piece is not None:
+                    following = await anext(stream, None)
+                    await send({"type": "http.response.body", "body": piece, "more_body": following is not None})
+                    if following is not None:
+                        gone = gone or asyncio.ensure_future(request.disconnected())
+                        if gone.done():  # a server drops what is sent then, and we would read on for nobody
+                            return
+                    piece = following
+            finally:
+                if gone is not None:
+                    gone.cancel()
 
 
 def json_response(document: Any, *, status: int = 200, content_type: str = JSON) -> Response:

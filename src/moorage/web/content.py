@@ -1,7 +1,7 @@
 """Answers that carry stored content: validators, ranges; RFC 9110 sections 13 and 14."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from moorage.spec import headers as rules
 from moorage.spec.digest import Digest
@@ -9,7 +9,7 @@ from moorage.spec.headers import Span
 from moorage.spec.preconditions import Precondition
 from moorage.web.asgi import Request, Response
 
-Reader = Callable[[int, int], AsyncIterator[bytes | bytearray]]
+Reader = Callable[[int, int], AsyncGenerator[bytes | bytearray]]
 
 
 def content_response(request: Request, digest: Digest, size: int, media_type: str, read: Reader | bytes) -> Response:
@@ -63,7 +63,7 @@ def _describe(response: Response, media_type: str, length: int) -> None:
     response.headers += [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % length)]
 
 
-async def _pieces(read: Reader | bytes, start: int, stop: int) -> AsyncIterator[bytes | bytearray]:
+async def _pieces(read: Reader | bytes, start: int, stop: int) -> AsyncGenerator[bytes | bytearray]:
     if isinstance(read, bytes):
         yield read[start:stop]
         return
@@ -81,7 +81,7 @@ def _several(response: Response, spans: list[Span], size: int, media_type: str, 
     end = f"\r\n--{boundary}--\r\n"
     length = sum(map(len, heads)) + sum(stop - start for start, stop in spans) + len(end)
 
-    async def parts() -> AsyncIterator[bytes | bytearray]:
+    async def parts() -> AsyncGenerator[bytes | bytearray]:
         for head, (start, stop) in zip(heads, spans, strict=True):
             yield head.encode("latin-1")
             async for piece in _pieces(read, start, stop):
