@@ -25,14 +25,19 @@ app = typer.Typer(
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
 Storage = Annotated[
     str | None,
-    typer.Option("--storage", "-s", metavar="NAME|URL", help="Where bytes are kept: filesystem, memory, file:///…"),
+    typer.Option(
+        "--storage",
+        "-s",
+        metavar="NAME|URL",
+        help="Where bytes are kept: filesystem, memory, file:///path; default filesystem.",
+    ),
 ]
 Root = Annotated[
     str | None,
     typer.Option(
         "--root",
         metavar="FOLDER",
-        help="Folder of the filesystem storage [default: /var/lib/oci-registry if writable, else the user's].",
+        help="Folder of the filesystem storage; default /var/lib/oci-registry if writable, else the user's.",
     ),
 ]
 
@@ -56,14 +61,17 @@ def _main(
 @app.command()
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; default 127.0.0.1.")
+    ] = None,
     port: Annotated[
-        str | None, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one [default: 8968].")
+        str | None,
+        typer.Option("--port", "-p", metavar="PORT", help="Port to listen on; 0 takes a free one; default 8968."),
     ] = None,
     storage: Storage = None,
     root: Root = None,
     workers: Annotated[
-        str | None, typer.Option(metavar="N", help="Processes that share the root [default: 1].")
+        str | None, typer.Option(metavar="N", help="Processes that share the root; default 1.")
     ] = None,
     config: Config = None,
 ) -> None:

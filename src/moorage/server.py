@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -21,7 +22,7 @@ from moorage.config import Settings, SettingsError
 
 _log = logging.getLogger("moorage.server")
 _BACKLOG: Final = 2048
-_TOO_SOON: Final = 1.0  # seconds: a worker that ends this soon after its start would end again
+_PAUSE: Final = 1.0  # seconds between a worker's start and that of the one in its place
 
 
 def serve(settings: Settings) -> int:
@@ -31,6 +32,7 @@ def serve(settings: Settings) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     _warn_if_open(settings)
+    _check_folder(settings)
     sockets = _bind(settings)
     announce = _announcement(settings, sockets[0])
     if settings.workers == 1:
@@ -97,7 +99,6 @@ class _Supervisor:
         self._workers: dict[int, tuple[int, float]] = {}
         self._lifeline = os.pipe()
         self._stopping = False
-        self._failed = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,19 +107,25 @@ class _Supervisor:
         for index in range(len(self._sockets)):
             self._start(index, tell)
         os.close(tell)
-        while len(os.read(told, 1)):  # each worker writes one byte and closes; the end means all of them did
-            pass
+        ready = 0
+        while os.read(told, 1):  # each worker writes one byte when it is ready; the end means none will any more
+            ready += 1
         os.close(told)
-        if not self._stopping:
+        failed = ready < len(self._sockets) and not self._stopping
+        if failed:  # it said why
+            self._stop(signal.SIGTERM, None)
+        elif not self._stopping:
             self._announce()
         while self._workers:
             self._reap()
-        return 1 if self._failed else 0
+        return 1 if failed else 0
 
     def _start(self, index: int, tell: int | None = None) -> None:
         pid = os.fork()
         if pid:
             self._workers[pid] = index, time.monotonic()
+            if self._stopping:  # the signal came before this worker was known
+                os.kill(pid, signal.SIGTERM)
             return
         os.close(self._lifeline[1])
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,21 +148,14 @@ class _Supervisor:
             os._exit(code)
 
     def _reap(self) -> None:
-        try:
-            pid, status = os.wait()
-        except InterruptedError:
-            return
+        pid, status = os.wait()
         index, started = self._workers.pop(pid)
         if self._stopping:
             return
         code = os.waitstatus_to_exitcode(status)
-        if time.monotonic() - started < _TOO_SOON:
-            _log.error("worker %d ended with %d right after its start; stopping", pid, code)
-            self._failed = True
-            self._stop(signal.SIGTERM, None)
-        else:
-            _log.error("worker %d ended with %d; starting another", pid, code)
-            self._start(index)
+        _log.error("worker %d ended with %d; starting another", pid, code)
+        time.sleep(max(0.0, started + _PAUSE - time.monotonic()))
+        self._start(index)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's form
         self._stopping = True
@@ -185,6 +185,18 @@ def _bind(settings: Settings) -> list[socket.socket]:
     except OSError as error:
         raise SettingsError(f"host = {settings.host!r}, port = {port}: {error.strerror or error}") from error
     return sockets
+
+
+def _check_folder(settings: Settings) -> None:
+    folder = storage_folder(settings)
+    if folder is None:
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise SettingsError(f"root = {str(folder)!r}: {error.strerror}; allowed: a folder to write to") from error
 
 
 def _announcement(settings: Settings, listener: socket.socket) -> Callable[[], None]:
