@@ -30,6 +30,7 @@ BATCH: Final = 1024 * 1024
 _HASHERS: Final = 1024
 
 Body = AsyncIterable[bytes]
+Begun = tuple[bytes, AsyncIterator[bytes]]  # the first piece, and those that follow
 
 
 class Uploads:
@@ -69,7 +70,7 @@ class Uploads:
         async with self._parts.store.write(key) as writer:
             receiving = _Receiving(writer, hasher, self._room(session))
             try:
-                await receiving.all(chunk)
+                await receiving.all(*chunk)
                 _check_length(receiving.size, length)
             except ClientDisconnected as error:
                 await receiving.flush()
@@ -163,7 +164,7 @@ class Uploads:
 
     async def _store(
         self,
-        chunk: AsyncIterator[bytes] | None,
+        chunk: Begun | None,
         hasher: Hasher,
         digest: Digest,
         room: int | None,
@@ -174,7 +175,7 @@ class Uploads:
         async with self._parts.store.write(key) as writer:
             receiving = _Receiving(writer, hasher, room)
             if chunk is not None:
-                await receiving.all(chunk)
+                await receiving.all(*chunk)
             _check_length(receiving.size, length)
             _check_digest(digests.digest_of(hasher, digest.algorithm), digest)
         return key, receiving.size
@@ -212,37 +213,35 @@ class _Receiving:
         self._batch: list[bytes] = []
         self._batched = 0
 
-    async def all(self, body: AsyncIterator[bytes]) -> None:
-        async for piece in body:
-            self.size += len(piece)
-            if self._room is not None and self.size > self._room:
-                raise BlobTooLarge
-            if self._hasher:
-                self._hasher.update(piece)
-            self._batch.append(piece)
-            self._batched += len(piece)
+    async def all(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
+        self._take(first)
+        async for piece in rest:
+            self._take(piece)
             if self._batched >= BATCH:
                 await self.flush()
         await self.flush()
+
+    def _take(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self._room is not None and self.size > self._room:
+            raise BlobTooLarge
+        if self._hasher:
+            self._hasher.update(piece)
+        self._batch.append(piece)
+        self._batched += len(piece)
 
     async def flush(self) -> None:
         batch, self._batch, self._batched = self._batch, [], 0
         await self._writer.write(batch)
 
 
-async def _begun(body: Body) -> AsyncIterator[bytes] | None:
+async def _begun(body: Body) -> Begun | None:
     """``body`` if it holds anything, else None: an empty chunk makes no segment."""
     rest = aiter(body)
     async for piece in rest:
         if piece:
-            return _chained(piece, rest)
+            return piece, rest
     return None
-
-
-async def _chained(piece: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield piece
-    async for piece in rest:  # noqa: PLR1704
-        yield piece
 
 
 def _check_order(session: UploadSession, first: int | None) -> None:
