@@ -25,6 +25,8 @@ _THREADS: Final = 16
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
+_COPIED: Final = 64 * 1024 * 1024
+_NOT_COPIED: Final = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP)  # not by this kernel or file system
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -235,8 +237,14 @@ def _join(paths: Sequence[Path], into: Path) -> None:
 def _copy(path: Path, target: int) -> None:
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        while os.copy_file_range(source, target, 64 * 1024 * 1024):
-            pass
+        try:
+            while os.copy_file_range(source, target, _COPIED):
+                pass
+        except (AttributeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NOT_COPIED:
+                raise
+            while piece := os.read(source, PIECE):  # from where the kernel stopped
+                _write_all(target, [piece])
     finally:
         os.close(source)
 
