@@ -67,7 +67,7 @@ def arguments() -> argparse.Namespace:
         "--smoke", action="store_true", help="tiny counts: does every load work? (says nothing of speed)"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each peer at each load (3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (0.8)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (0.6)")
     parser.add_argument("--tags", type=int, metavar="N", help="tags in the repository whose tags are listed (1000)")
     parser.add_argument("--large", type=int, metavar="MIB", help="size of the blob of 1 GiB, on a small disk")
     parser.add_argument(
@@ -108,7 +108,7 @@ def measured(
 ) -> Report:
     """Run the loads one after the other, this process on its own core."""
     registries = sum(peer.kind == "registry" for peer in peers)
-    need = scale.large * (registries + 2) * (scale.rounds + 1) if any(name.endswith("-1g") for name in loads) else 0
+    need = scale.large * (registries + 2) * 2 if any(name.endswith("-1g") for name in loads) else 0
     if (free := shutil.disk_usage(scratch).free) < need:
         sys.exit(f"{scratch} has {free // MIB} MiB free, {need // MIB} are needed; see --large and --scratch")
     cores = Cores.of_this_machine()

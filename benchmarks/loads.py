@@ -13,7 +13,7 @@ from benchmarks.verbs import Store, Verbs
 class Scale:
     """How much of everything: the sizes are the loads' names, so only ``smoke`` and small machines change them."""
 
-    seconds: float = 0.8
+    seconds: float = 0.6
     warm: float = 0.2
     rounds: int = 3
     small: int = 4096

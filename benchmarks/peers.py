@@ -42,7 +42,7 @@ class Peer(ABC):
 
 class Moorage(Peer):
     name = "moorage"
-    durability = "fsync of each blob's file and of its folder; SQLite in WAL with synchronous=FULL for every fact"
+    durability = "fsync of each blob's file and of its folders; every fact in SQLite's WAL, fdatasynced"
 
     def missing(self) -> str | None:
         run = subprocess.run(
@@ -70,7 +70,7 @@ class Moorage(Peer):
 
 class Distribution(Peer):
     name = "distribution"
-    durability = "fsync of each blob's file; of the folder for links and manifests, not after a blob's rename"
+    durability = "fsync of each file; of the folders of links and manifests, not after a blob's rename"
     environment: ClassVar[Mapping[str, str]] = {"OTEL_TRACES_EXPORTER": "none"}  # else it sends traces
     binary = "registry"
     build = "go module github.com/distribution/distribution/v3/cmd/registry v3.1.2"
@@ -97,7 +97,7 @@ class Distribution(Peer):
 
 class DockerRegistry(Distribution):
     name = "docker-registry"
-    durability = "fsync of each blob's file; no folder, link or manifest"
+    durability = "fsync of each file (blob, link, manifest), of no folder"
     unsupported: ClassVar[Mapping[str, str]] = {
         "tags-first": "2.8 has no pages, it answers with every tag",
         "tags-middle": "2.8 has no pages, it answers with every tag",
@@ -200,5 +200,5 @@ PEERS: Sequence[type[Peer]] = (Moorage, Distribution, DockerRegistry, Olareg, Zo
 def said(*command: str) -> str:
     """The version in what a command prints, on whichever stream."""
     run = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"\b(?<!/)v?\d+\.\d[\w.+~-]*", run.stdout + run.stderr)
+    found = re.search(r"(?<![\w.])v?\d+\.\d+\.\d[\w.+~-]*|(?<=nginx/)[\d.]+", run.stdout + run.stderr)
     return found.group() if found else "unknown"

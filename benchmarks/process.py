@@ -40,14 +40,23 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of the process tree so far, children that have ended included."""
-    ticks = 0
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """CPU time of the process tree so far, children that have ended included: all of it, and the user's part."""
+    ticks = user = 0
     for one in tree(pid):
         # The command's name is in parentheses and may hold spaces; the fields are counted after it.
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
-    return ticks / TICK
+        utime, stime, cutime, cstime = map(int, fields[11:15])
+        ticks += utime + stime + cutime + cstime
+        user += utime + cutime
+    return ticks / TICK, user / TICK
+
+
+def core_seconds(core: int) -> float:
+    """How long a core has worked so far, for whomever."""
+    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, line.split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / TICK
 
 
 def forget_peak(pid: int) -> None:
@@ -97,10 +106,7 @@ class Process:
         return f"ended with {code}: {self.log.read_text(errors='replace')[-500:].strip()}"
 
     def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
+        """End the server and its children at once: nobody needs what it has stored."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.run import Result
 
 OURS = "moorage"
+BUSY = 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,6 +135,20 @@ def summary(report: Report) -> list[str]:
             start = statistics.median(one.start_seconds for one in seen)
             idle = statistics.median(one.idle_kib for one in seen)
             lines.append(f"  {peer:<18} {duration(start):>9} {idle / 1024:6.0f} MiB")
+    return [*lines, "", *quiet(report)]
+
+
+def quiet(report: Report) -> list[str]:
+    """Whether the machine had time for the benchmark."""
+    shares = sorted(s.others_seconds / s.seconds for one in report.results for s in one.samples)
+    if not shares:
+        return []
+    share = statistics.median(shares)
+    lines = [
+        f"other work on the server's core: {share:.0%} of the time (median of all turns), {shares[-1]:.0%} at most"
+    ]
+    if share > BUSY:
+        lines.append("THE MACHINE WAS BUSY: rates and latencies mean little, CPU figures less than they should.")
     return lines
 
 

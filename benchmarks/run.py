@@ -6,16 +6,26 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks.client import LoadError, Server, Wire
+from benchmarks.content import MIB
 from benchmarks.loads import Load, Scale, Target
 from benchmarks.peers import Peer
-from benchmarks.process import Cores, Process, cpu_seconds, forget_peak, free_port, peak_kib, resident_kib
+from benchmarks.process import (
+    Cores,
+    Process,
+    core_seconds,
+    cpu_seconds,
+    forget_peak,
+    free_port,
+    peak_kib,
+    resident_kib,
+)
 from benchmarks.verbs import Files, Verbs
 
 START_TIMEOUT = 20.0
@@ -28,6 +38,8 @@ class Sample:
     operations: int
     seconds: float
     cpu_seconds: float
+    user_seconds: float  # the part of it that was not the kernel's
+    others_seconds: float  # what the server's core did besides
     p50: float
     p99: float
     peak_kib: int
@@ -73,18 +85,23 @@ class Stand:
     process: Process
     driver: Driver
     result: Result
+    root: Path
+    core: int
 
     async def sample(self, seconds: float) -> Sample:
         pid = self.process.pid
         forget_peak(pid)
-        cpu, started = cpu_seconds(pid), time.perf_counter()
+        before, core, started = cpu_seconds(pid), core_seconds(self.core), time.perf_counter()
         latencies = await self.driver.drive(seconds)
-        elapsed, spent = time.perf_counter() - started, cpu_seconds(pid) - cpu
+        elapsed, after = time.perf_counter() - started, cpu_seconds(pid)
+        spent, user = (now - then for now, then in zip(after, before, strict=True))
         latencies.sort()
         return Sample(
             operations=len(latencies),
             seconds=elapsed,
             cpu_seconds=spent,
+            user_seconds=user,
+            others_seconds=max(0.0, core_seconds(self.core) - core - spent),
             p50=latencies[len(latencies) // 2],
             p99=latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)],
             peak_kib=peak_kib(pid),
@@ -166,11 +183,24 @@ async def run_load(
         for _ in range(min(scale.rounds, load.rounds or scale.rounds)):
             for stand in stands:
                 if stand.result.failure is None:
+                    forget(stand.root, load.writes(scale))
                     with failing(stand.result):
                         stand.result.samples.append(await stand.sample(scale.seconds))
                     if load.writes(scale):
                         os.sync()  # what one peer left to the kernel must not slow down the next
     return results
+
+
+def forget(root: Path, sizes: Collection[int]) -> None:
+    """Remove large content that was written before, so that its pages are what the next sample writes to.
+
+    A guest whose free memory goes back to the host pays 2 s of CPU for each GiB of page cache that is new to it:
+    more than all of the work that is to be measured, and another amount every time.
+    """
+    large = {size for size in sizes if size >= MIB // 2}
+    for path in root.rglob("*") if large else ():
+        if path.is_file() and path.stat().st_size in large:
+            path.unlink()
 
 
 class failing:  # noqa: N801 a context manager, read as a word
@@ -215,9 +245,9 @@ async def standing(
                 driver = Requests(load(Target(peer.kind, server, verbs, store), scale), server)
             await driver.prepare()
             if load.moved(scale) < scale.large and scale.warm:
-                await driver.drive(scale.warm)
+                await driver.drive(scale.seconds if load.writes(scale) else scale.warm)
             os.sync()
-            yield Stand(process, driver, result)
+            yield Stand(process, driver, result, root, cores.server)
     except OSError as error:
         raise LoadError(process.ended() or str(error)) from error
     finally:

@@ -1,32 +1,29 @@
 """One registry for all clients; each test has a repository of its own."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.clients import material
-from tests.clients.kit import Door, Home, Layout
+from tests.clients.engines import Engines, started
+from tests.clients.kit import Door, Home, Layout, remove_control_groups
 from tests.server import running
 
 
 @pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder for large things, gone after the tests."""
-    folder = tmp_path_factory.mktemp("clients")
-    yield folder
-    shutil.rmtree(folder)
+    # Not pytest's: podman takes no path of more than 50 characters, sockets none of more than 107.
+    with TemporaryDirectory(prefix="moorage-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
 def host(scratch: Path) -> Iterator[str]:
     """``127.0.0.1:PORT`` of a registry that serves all these tests without one error of its own."""
-    if given := os.environ.get("MOORAGE_TEST_REGISTRY"):
-        yield given
-        return
     with running(scratch / "registry") as server:
         yield server.host
         assert server.stop() == 0, server.log
@@ -39,9 +36,10 @@ def door(host: str) -> Door:
 
 
 @pytest.fixture(scope="session")
-def run(scratch: Path) -> Home:
+def run(scratch: Path) -> Iterator[Home]:
     """Runs a client: ``run("crane", "ls", reference)``."""
-    return Home(scratch / "home").prepare()
+    yield Home(scratch / "home").prepare()
+    remove_control_groups()
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +65,10 @@ def repository(request: pytest.FixtureRequest) -> str:
 def reference(host: str, repository: str) -> str:
     """``HOST/REPOSITORY``, to which a tag or digest is added."""
     return f"{host}/{repository}"
+
+
+@pytest.fixture(scope="session")
+def engines(run: Home, scratch: Path) -> Iterator[Engines]:
+    """dockerd and containerd."""
+    with started(run, scratch / "engines") as both:
+        yield both

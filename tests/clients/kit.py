@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,8 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
+# The control group above those of all containers, so that they can be told from others and removed.
+OURS = "moorage"
 BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage-ci" / "bin"
 # Debian's folders come first: a newer docker beside them would speak to another engine.
 FOLDERS = os.pathsep.join([str(BUILT), "/usr/bin", "/usr/sbin", "/bin", "/sbin", os.environ.get("PATH", "")])
@@ -189,6 +192,15 @@ class Layout:
     def layers(self) -> list[str]:
         """The digests of the layers of all platforms."""
         return [d["digest"] for d in self.walk() if ".layer." in d["mediaType"]]
+
+
+def remove_control_groups() -> None:
+    """Remove the empty control groups that engines leave behind."""
+    groups = Path("/sys/fs/cgroup")
+    for group in [*groups.glob(OURS), *groups.glob(f"*/{OURS}")]:
+        for folder, _, _ in os.walk(group, topdown=False):
+            with suppress(OSError):
+                Path(folder).rmdir()
 
 
 def sha256(path: Path) -> str:

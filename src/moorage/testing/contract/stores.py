@@ -1,0 +1,292 @@
+"""The contract of ``moorage.storage.base.BlobStore``."""
+
+# ruff: noqa: S101  an assert is what a test is made of
+import asyncio
+import hashlib
+import urllib.request
+from contextlib import aclosing
+from typing import ClassVar
+
+import pytest
+
+from moorage.storage.base import BlobStore, Key, new_key
+from moorage.testing.contract.driving import get, is_absent, keys, noise, put, with_store
+
+KIB = 1024
+MIB = 1024 * KIB
+SIZES = [0, 1, 4095, 128 * KIB, 128 * KIB + 1, 256 * KIB, 3 * MIB + 17]
+
+
+class BlobStoreContract:
+    """The seven verbs of a store. Needs a fixture ``store``: a ``BlobStore``, empty and not opened.
+
+    ``large`` is the size in bytes of the largest object that the suite writes; choose it above the limit where the
+    backend starts to work in several parts.
+    """
+
+    large: ClassVar[int] = 40 * MIB
+
+    @pytest.mark.parametrize("size", SIZES)
+    @with_store
+    async def test_what_is_written_is_read(self, store: BlobStore, size: int) -> None:
+        content = noise(size)
+        key = await put(store, content)
+        assert await store.size(key) == size
+        assert await get(store, key) == content
+        assert await keys(store) == {key}
+        await store.delete([key])
+
+    @with_store
+    async def test_an_object_without_a_write_is_empty(self, store: BlobStore) -> None:
+        key = new_key()
+        async with store.write(key):
+            pass
+        assert await store.size(key) == 0
+        assert await get(store, key) == b""
+        await store.delete([key])
+
+    @with_store
+    async def test_pieces_keep_their_order(self, store: BlobStore) -> None:
+        """Many of them, at once and one by one, large, small and empty; the caller's list is the caller's."""
+        pieces = [noise(size % 97) for size in range(3000)] + [noise(700 * KIB), b"", noise(1)]
+        key, given = new_key(), list(pieces)
+        async with store.write(key) as writer:
+            await writer.write(given)
+            given.clear()
+            await writer.write([])
+            for piece in reversed(pieces):
+                await writer.write([piece])
+        assert await get(store, key) == b"".join(pieces) + b"".join(reversed(pieces))
+        await store.delete([key])
+
+    @with_store
+    async def test_a_large_object(self, store: BlobStore) -> None:
+        piece, total, key = noise(MIB), hashlib.sha256(), new_key()
+        async with store.write(key) as writer:
+            for _ in range(self.large // MIB):
+                await writer.write([piece])
+                total.update(piece)
+        assert await store.size(key) == self.large // MIB * MIB
+        seen = hashlib.sha256()
+        async with aclosing(store.read(key)) as reading:
+            async for each in reading:
+                assert each, "an empty piece"
+                seen.update(each)
+        assert seen.digest() == total.digest()
+        await store.delete([key])
+
+    @with_store
+    async def test_ranges(self, store: BlobStore) -> None:
+        """``start`` and ``stop`` as Python's slices; beyond the end there is nothing, and no error."""
+        content = noise(MIB + 3)
+        key = await put(store, content)
+        marks = [0, 1, 4096, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1, MIB, MIB + 2, MIB + 3, MIB + 4, 10 * MIB]
+        for start in marks:
+            assert await get(store, key, start) == content[start:]
+            for stop in marks:
+                if start <= stop:
+                    assert await get(store, key, start, stop) == content[start:stop], (start, stop)
+        await store.delete([key])
+
+    @with_store
+    async def test_readers_do_not_disturb_each_other(self, store: BlobStore) -> None:
+        content = noise(2 * MIB)
+        key = await put(store, content)
+        starts = range(0, 2 * MIB, 100_000)
+        assert await asyncio.gather(*(get(store, key, start) for start in starts)) == [content[s:] for s in starts]
+        await store.delete([key])
+
+    @with_store
+    async def test_a_read_may_end_early(self, store: BlobStore) -> None:
+        """More often than a process may have files or connections open."""
+        key = await put(store, noise(MIB))
+        for _ in range(1500):
+            async with aclosing(store.read(key)) as reading:
+                assert await anext(reading)
+        await store.delete([key])
+
+    @with_store
+    async def test_writers_side_by_side(self, store: BlobStore) -> None:
+        contents = {new_key(): [noise(50_000 + n) for n in range(6)] for _ in range(24)}
+        await asyncio.gather(*(put(store, pieces, key) for key, pieces in contents.items()))
+        assert await keys(store) == set(contents)
+        for key, pieces in contents.items():
+            assert await get(store, key) == b"".join(pieces)
+        await store.delete(list(contents))
+
+    @pytest.mark.parametrize("written", [0, 1, 100 * KIB, 6 * MIB])
+    @with_store
+    async def test_nothing_remains_of_a_write_that_fails(self, store: BlobStore, written: int) -> None:
+        class Failed(Exception):
+            pass
+
+        key = new_key()
+
+        async def fail() -> None:
+            async with store.write(key) as writer:
+                for start in range(0, written, MIB):
+                    await writer.write([noise(min(MIB, written - start))])
+                raise Failed
+
+        with pytest.raises(Failed):
+            await fail()
+        assert await is_absent(store, key)
+
+    @with_store
+    async def test_nothing_remains_of_a_write_that_is_cancelled(self, store: BlobStore) -> None:
+        """Whenever that happens: either the writer was left normally and all is there, or nothing is."""
+        content = noise(2 * MIB)
+
+        async def write(key: Key, begun: asyncio.Event) -> None:
+            async with store.write(key) as writer:
+                begun.set()
+                for start in range(0, len(content), 128 * KIB):
+                    await writer.write([content[start : start + 128 * KIB]])
+                    await asyncio.sleep(0)  # as a caller does that waits for the next bytes
+
+        cancelled = 0
+        for turn in range(24):
+            key, begun = new_key(), asyncio.Event()
+            task = asyncio.create_task(write(key, begun))
+            await begun.wait()
+            if turn:
+                await asyncio.sleep((turn - 1) * 0.0005)
+            task.cancel()
+            await asyncio.wait([task])
+            if task.cancelled():
+                cancelled += 1
+                assert await is_absent(store, key)
+            else:
+                task.result()
+                assert await get(store, key) == content
+                await store.delete([key])
+        assert cancelled, "a write cannot be cancelled"
+
+    @with_store
+    async def test_nothing_remains_when_it_is_cancelled_twice(self, store: BlobStore) -> None:
+        async def write(key: Key, begun: asyncio.Event) -> None:
+            async with store.write(key) as writer:
+                await writer.write([noise(3 * MIB)])
+                begun.set()
+                await asyncio.sleep(60)
+
+        for turns in range(6):
+            key, begun = new_key(), asyncio.Event()
+            task = asyncio.create_task(write(key, begun))
+            await begun.wait()
+            task.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            async with asyncio.timeout(10):  # what was under way may take its time to be undone
+                while key in await keys(store):  # noqa: ASYNC110  a store tells nobody
+                    await asyncio.sleep(0.01)
+            assert await is_absent(store, key)
+
+    @with_store
+    async def test_composing_one_copies_nothing(self, store: BlobStore) -> None:
+        content = noise(MIB)
+        key = await put(store, content)
+        assert await store.compose([key]) == key
+        assert await keys(store) == {key}
+        assert await get(store, key) == content
+        await store.delete([key])
+
+    @pytest.mark.parametrize("sizes", [[1, 1], [300 * KIB, 0, 7], [6 * MIB, 5 * MIB, 1], list(range(200))])
+    @with_store
+    async def test_composing_joins_in_order_and_leaves_the_parts(self, store: BlobStore, sizes: list[int]) -> None:
+        contents = [noise(size) for size in sizes]
+        parts = [await put(store, content) for content in contents]
+        whole = await store.compose(parts)
+        assert whole not in parts
+        assert await keys(store) == {*parts, whole}
+        assert await store.size(whole) == sum(sizes)
+        assert await get(store, whole) == b"".join(contents)
+        for part, content in zip(parts, contents, strict=True):
+            assert await get(store, part) == content
+        await store.delete(parts)
+        assert await get(store, whole, 1) == b"".join(contents)[1:]
+        await store.delete([whole])
+
+    @with_store
+    async def test_composing_what_is_absent(self, store: BlobStore) -> None:
+        key = await put(store, b"there")
+        for wanted in ([new_key()], [key, new_key()], [new_key(), key]):
+            with pytest.raises(FileNotFoundError):
+                await store.compose(wanted)
+        assert await keys(store) == {key}
+        await store.delete([key])
+
+    @with_store
+    async def test_deleting(self, store: BlobStore) -> None:
+        """Gone on return; what is not there is no error; the rest stays."""
+        one, other, kept = [await put(store, content) for content in (b"1", b"2", b"3")]
+        await store.delete([])
+        await store.delete([one, new_key(), other])
+        assert await is_absent(store, one)
+        assert await is_absent(store, other)
+        await store.delete([one, other])
+        assert await get(store, kept) == b"3"
+        many = [await put(store, b"x") for _ in range(300)]
+        await store.delete(many)
+        assert await keys(store) == {kept}
+        await asyncio.gather(*(store.delete([kept]) for _ in range(8)))
+
+    @with_store
+    async def test_a_delete_overtakes_a_read(self, store: BlobStore) -> None:
+        """The reader gets the right bytes, as many as there were, or ``FileNotFoundError``; never others."""
+        content = noise(3 * MIB)
+        key = await put(store, content)
+        async with aclosing(store.read(key)) as reading:
+            read = bytes(await anext(reading))
+            await store.delete([key])
+            try:
+                async for piece in reading:
+                    read += piece
+            except FileNotFoundError:
+                pass
+        assert content.startswith(read)
+        assert await is_absent(store, key)
+
+    @with_store
+    async def test_listing_by_prefix(self, store: BlobStore) -> None:
+        names = ["aa/aa11", "aa/aa12", "ab/ab11", "ab/ab1122", "ba/ba11", "0f/0f00"]
+        for name in names:
+            await put(store, name.encode(), name)
+        for prefix in ["", "a", "aa", "aa/", "aa/aa", "aa/aa1", "aa/aa11", "ab/ab11", "b", "0", "f", "aa1", "zz/zz"]:
+            assert await keys(store, prefix) == {name for name in names if name.startswith(prefix)}, prefix
+        await store.delete(names)
+
+    @with_store
+    async def test_listing_many(self, store: BlobStore) -> None:
+        """More than fit into one page of any store."""
+        made = await asyncio.gather(*(put(store, b"") for _ in range(1200)))
+        assert await keys(store) == set(made)
+        await store.delete(made)
+
+    @with_store
+    async def test_what_is_absent(self, store: BlobStore) -> None:
+        key = new_key()
+        assert await is_absent(store, key)
+        await store.delete([await put(store, b"", key[:-1] + "x")])  # its folder, if there are any, is there now
+        assert await is_absent(store, key)
+        with pytest.raises(FileNotFoundError):
+            await get(store, key, 5, 5)
+
+    @with_store
+    async def test_where_a_client_can_fetch_it(self, store: BlobStore) -> None:
+        """A backend that gives an address serves there what is stored; one that cannot gives None."""
+        content = noise(MIB)
+        key = await put(store, content)
+        address = await store.url(key, 60.0)
+        if address is not None:
+            assert address.startswith(("http://", "https://"))
+            assert await asyncio.to_thread(_fetch, address) == content
+        await store.delete([key])
+
+
+def _fetch(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310  checked to be HTTP
+        return bytes(answer.read())

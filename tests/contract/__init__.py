@@ -1,0 +1,1 @@
+"""Each contract of moorage.testing on each backend of Moorage."""
