@@ -122,10 +122,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--suite", default=os.environ.get("SUITE"), help="a built conformance program")
     parser.add_argument("--results", type=Path, default=ROOT / "conformance-results")
+    parser.add_argument(
+        "--if-available", action="store_true", help="say so and end with 0 where the suite cannot be had"
+    )
     arguments = parser.parse_args()
     suite = find_suite(arguments.suite)
     if suite is None:
-        return UNAVAILABLE
+        print("NOT RUN: the official conformance suite. tests/conformance/test_matrix.py stands in for it.")
+        return 0 if arguments.if_available else UNAVAILABLE
     shutil.rmtree(arguments.results, ignore_errors=True)
     bad = 0
     print(f"{'run':<40} {'tests':>6} {'failed':>7} {'errors':>7} {'skipped':>8}")
