@@ -176,7 +176,6 @@ async def test_stop_ends_in_time(tmp_path: Path, workers: int) -> None:
 
 
 @WORKERS
-@pytest.mark.xfail(strict=True, reason="what is cut off at the end of draining is answered with uvicorn's own 500")
 async def test_stop_that_cuts_off_says_so(tmp_path: Path, workers: int) -> None:
     """A transfer that is cut off gets a 503 in the specification's form, or no answer."""
     content = random.randbytes(4 * MEBIBYTE)
@@ -207,7 +206,6 @@ async def outlast_the_stop(server: Server, session: str, content: bytes, receive
             return None
 
 
-@pytest.mark.xfail(strict=True, reason="check takes a segment that was just doomed and deleted for a lost one")
 async def test_check_beside_a_session_that_ends(tmp_path: Path) -> None:
     """A session that is closed while a check looks at it, and whose segments go, is no fault."""
     deleted, forgotten = asyncio.Event(), asyncio.Event()

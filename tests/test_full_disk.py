@@ -147,7 +147,6 @@ async def test_no_room_for_bytes(disk: SmallDisk, server: Server) -> None:
     assert "Traceback" not in server.log, server.log
 
 
-@pytest.mark.xfail(strict=True, reason="the closing PUT's own bytes stay behind when joining the segments fails")
 async def test_no_room_to_join(disk: SmallDisk, server: Server) -> None:
     """A closing PUT whose last bytes fit, but not the whole blob, leaves nothing; the session stays as it was."""
     first, last = random.randbytes(4 * MEBIBYTE), random.randbytes(200_000)
@@ -268,7 +267,6 @@ async def test_session_expires_once_there_is_room(disk: SmallDisk, expiring: Ser
     assert " 0 uploads" in check(disk.root)
 
 
-@pytest.mark.xfail(strict=True, reason="cleaning up on a full disk logs a traceback")
 async def test_cleaning_without_room_is_told_in_a_line(disk: SmallDisk, expiring: Server) -> None:
     """The log says that there is no room; a traceback would point at a fault of the program."""
     await expire_without_room(disk, expiring)
@@ -298,9 +296,6 @@ async def test_start_without_room(disk: SmallDisk, server: Server) -> None:
     check(disk.root)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a start on a full disk says only 'disk I/O error', each worker in a traceback"
-)
 async def test_start_without_room_says_why(disk: SmallDisk, server: Server) -> None:
     """Where there is no room for what a start needs, it says so in words."""
     assert server.stop() == 0

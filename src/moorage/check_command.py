@@ -33,7 +33,11 @@ async def check_root(settings: Settings, *, full: bool) -> int:
                 "blobs": progress.add_task("blobs", total=total.blobs),
             }
             async for problem in check(
-                store, metadata, full=full, progress=lambda what, n: progress.advance(tasks[what], n)
+                store,
+                metadata,
+                not_needed=settings.policy().not_needed(),
+                full=full,
+                progress=lambda what, n: progress.advance(tasks[what], n),
             ):
                 problems += 1
                 out.print(f"wrong: {problem.rule}: {problem.what}", markup=False)

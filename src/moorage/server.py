@@ -19,6 +19,7 @@ import uvicorn
 from moorage._version import __version__
 from moorage.build import create_app, storage_folder
 from moorage.config import Settings, SettingsError
+from moorage.protocol import RegistryProtocol
 
 _log = logging.getLogger("moorage.server")
 _BACKLOG: Final = 2048
@@ -49,6 +50,7 @@ class _Worker(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(settings=settings),
+                http=RegistryProtocol,
                 lifespan="on",
                 ws="none",
                 log_config=None,
@@ -65,7 +67,10 @@ class _Worker(uvicorn.Server):
         self._lifeline = lifeline
 
     def work(self) -> int:
-        self.run(sockets=[self._listener])
+        try:
+            self.run(sockets=[self._listener])
+        except SystemExit:  # uvicorn's word for a start that failed; why is in the log
+            return 1
         return 0 if self.started else 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -69,9 +69,6 @@ async def test_another_process_closes_the_file(tmp_path: Path) -> None:
         assert await make_elsewhere(path, "d") == ["b", "c", "d"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="opening the file a second time in a process drops the process's locks; a commit is lost"
-)
 async def test_another_process_closes_the_file_that_was_opened_twice_here(tmp_path: Path) -> None:
     path = tmp_path / "facts.db"
     async with SQLiteMetadata(path) as metadata:

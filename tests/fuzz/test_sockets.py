@@ -112,7 +112,6 @@ def test_what_is_not_http_is_refused(server: Server, data: bytes) -> None:
     assert [each.status for each in found] in ([400], [414], [431])
 
 
-@pytest.mark.xfail(strict=True, reason="the server's own 400 is plain text: no application sees such a request")
 @pytest.mark.parametrize("data", [REFUSED["a path that is not ASCII"], REFUSED["a method that HTTP does not know"]])
 def test_what_is_not_http_is_refused_in_the_error_form(server: Server, data: bytes) -> None:
     (found,) = answers(exchange(server.host, data), ["GET"])

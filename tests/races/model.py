@@ -1,11 +1,12 @@
 """The specification as simply as it can be written: dictionaries, and what each request must be answered.
 
-It shares no code with the registry. A session's identifier and the bytes of a merged referrers list are the registry's
-to choose; the test tells them to the model.
+It shares no code with the registry. A session's identifier and the bytes of a merged referrers list are for the
+registry to choose; the test tells them to the model.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +32,11 @@ def fallback_tag(digest: str) -> str:
     """The tag of the referrers list of ``digest``."""
     algorithm, _, encoded = digest.partition(":")
     return f"{algorithm}-{encoded[:64]}"
+
+
+def is_fallback(tag: str) -> bool:
+    """Whether ``tag`` is that of a referrers list."""
+    return re.fullmatch(f"({'|'.join(ALGORITHMS)})-[a-f0-9]{{64}}", tag) is not None
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Repository:
     def merged(self, tag: str, removed: str | None = None) -> dict[str, Any] | None:
         """What a fallback tag must name from now on; None where it is as it should be, or no referrers list."""
         digest = self.tags.get(tag)
-        if digest is None or not tag.startswith(tuple(f"{each}-" for each in ALGORITHMS)):
+        if digest is None or not is_fallback(tag):
             return None
         if self.manifests[digest].media_type != OCI_INDEX:
             return None

@@ -14,6 +14,7 @@ from tests.races.model import (
     Upload,
     digest_of,
     fallback_tag,
+    is_fallback,
     references,
 )
 
@@ -115,7 +116,7 @@ class Model:
         for each in tags or [digest]:
             if not condition.holds(repository.resolve(each)):
                 return _precondition(repository.resolve(each))
-        is_list = media_type == OCI_INDEX and any(fallback_tag("sha256:") in tag for tag in tags)
+        is_list = media_type == OCI_INDEX and any(map(is_fallback, tags))
         needed = [] if is_list else references(content, media_type)
         missing = [(each, path) for each, kind, path in needed if not repository.holds(each, kind)]
         if missing:
@@ -150,6 +151,8 @@ class Model:
         return _content(digest, repository.manifests[digest].content, repository.manifests[digest].media_type, None)
 
     def delete_manifest(self, name: str, reference: str, condition: Condition) -> Expected:
+        if reference.startswith("-"):  # no tag begins so, and what is no tag is not there
+            return _NO_MANIFEST
         if name not in self.repositories:
             return _NO_NAME
         repository = self.repositories[name]

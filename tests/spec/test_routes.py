@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.spec.errors import EndpointUnknown, MethodNotAllowed, NameInvalid
-from moorage.spec.routes import ENDPOINTS, TABLE, Access, match
+from moorage.spec.routes import ENDPOINTS, TABLE, Access, match, methods
 from tests.spec.test_names import REPOSITORIES
 
 DIGEST = "sha256:" + "a" * 64
@@ -129,11 +129,12 @@ def test_malformed_name(path: str) -> None:
     ],
 )
 def test_wrong_method(method: str, path: str, allowed: str) -> None:
-    """A method that the row does not have is 405 UNSUPPORTED with those that it has in Allow."""
+    """A method that the row does not have is 405 UNSUPPORTED naming those that it has."""
     with pytest.raises(MethodNotAllowed) as caught:
         match(method, path)
     assert (caught.value.code, caught.value.status) == ("UNSUPPORTED", 405)
-    assert caught.value.headers == {"Allow": allowed}
+    assert caught.value.details == ({"method": method, "allowed": allowed.split(", ")},)
+    assert methods(path) == allowed.split(", ")
 
 
 def test_every_row_is_reachable_by_its_template() -> None:

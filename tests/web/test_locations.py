@@ -191,5 +191,5 @@ def test_settings_make_the_options() -> None:
     """An application made from settings has the same options, and refuses what they refuse."""
     settings = Settings(storage="memory", trusted_proxies=["10.0.0.0/8"], location="absolute")
     assert settings.web_options().trusted_proxies == (ip_network("10.0.0.0/8"),)
-    with pytest.raises(SettingsError, match="public_url"):
+    with pytest.raises(SettingsError, match="public-url"):
         create_app(public_url="registry.example.com")

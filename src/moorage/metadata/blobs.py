@@ -67,10 +67,7 @@ def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
     """Raise ``InUse`` naming the manifests (at most ten) that need ``digest``."""
     parents = yield from run("parents", repository_id, digest)
     if parents:
-        raise InUse(
-            detail={"digest": digest, "referenced_by": [parent for (parent,) in parents]},
-            headers={"Allow": "GET, HEAD"},
-        )
+        raise InUse(detail={"digest": digest, "referenced_by": [parent for (parent,) in parents]})
 
 
 def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[None]:

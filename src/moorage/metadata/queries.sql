@@ -105,7 +105,7 @@ SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repos
 JOIN manifests m ON m.repository_id = r.id AND m.subject = $2 AND m.digest > $4
 WHERE r.name = $1 AND ($5 IS NULL OR m.artifact_type = $5)
 UNION ALL
-SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
+SELECT DISTINCT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
 JOIN tags t ON t.repository_id = r.id AND t.name = $3
 JOIN manifest_references c ON c.repository_id = r.id AND c.parent = t.digest AND c.child > $4
 JOIN manifests m ON m.repository_id = r.id AND m.digest = c.child AND m.subject IS NULL
@@ -190,6 +190,9 @@ LEFT JOIN segments s ON s.upload_id = u.id ORDER BY u.id, s.start;
 -- name: check_counts
 SELECT (SELECT count(*) FROM manifests), (SELECT count(*) FROM blobs), (SELECT count(*) FROM tags),
        (SELECT count(*) FROM repositories), (SELECT count(*) FROM uploads), (SELECT count(*) FROM doomed);
+
+-- name: is_segment
+SELECT 1 FROM segments WHERE key = $1;
 
 -- name: is_named
 SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE key = $1) OR EXISTS (SELECT 1 FROM segments WHERE key = $1)

@@ -24,7 +24,14 @@ from moorage.spec.errors import ServiceUnavailable, StorageFull
 _BUSY_SECONDS: Final = 30
 _STATEMENTS: Final = 256
 _MOST_UNITS: Final = 256  # in one transaction
-_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC})
+_FULL: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    }
+)
 
 
 class _Job(Generic[Result]):
@@ -72,7 +79,10 @@ class SQLiteMetadata:
                 raise FileNotFoundError(self._path)
             self._reader = self._connect(f"{self._path.resolve().as_uri()}?mode=ro")
         else:
-            self._open_file(self._path)
+            try:
+                self._open_file(self._path)
+            except sqlite3.Error as error:
+                raise _translate(error) from error
         self._open = True
         return self
 
@@ -101,7 +111,9 @@ class SQLiteMetadata:
     def _open_file(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Not where it exists: closing any descriptor of it would drop all locks that this process has on it.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._writer = self._connect(path.resolve().as_uri())
         with self._locked():
             self._writer.execute("PRAGMA journal_mode = WAL")

@@ -44,15 +44,24 @@ async def count(metadata: Metadata) -> Counts:
 
 
 async def check(
-    store: BlobStore, metadata: Metadata, *, full: bool = False, progress: Progress = lambda *_: None
+    store: BlobStore,
+    metadata: Metadata,
+    *,
+    not_needed: frozenset[str] = frozenset(),
+    full: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> AsyncIterator[Problem]:
-    """Everything that is wrong; with ``full`` every blob is read and its digest compared."""
+    """Everything that is wrong; with ``full`` every blob is read and its digest compared.
+
+    ``not_needed`` are the kinds of reference that the registry's policy lets be absent.
+    """
     async for problem in _manifests(metadata, progress):
         yield problem
     for repository, tag, digest in await metadata.fetch("check_tags"):
         yield Problem("a tag names a manifest of its repository", f"{repository}:{tag} names {digest}")
     for repository, parent, child, kind in await metadata.fetch("check_missing"):
-        yield Problem("what a manifest references is stored", f"{repository}@{parent} needs the {kind} {child}")
+        if kind not in not_needed:
+            yield Problem("what a manifest references is stored", f"{repository}@{parent} needs the {kind} {child}")
     for repository, digest in await metadata.fetch("check_links"):
         yield Problem("a linked blob is stored", f"{repository} holds {digest}")
     async for problem in _blobs(store, metadata, progress, full=full):
@@ -136,7 +145,7 @@ async def _segments(store: BlobStore, metadata: Metadata) -> AsyncIterator[Probl
             what = None if start == end and await store.size(key) == size else "does not fit"
         except FileNotFoundError:
             what = "is gone"
-        if what and await metadata.fetch("is_named", key):
+        if what and await metadata.fetch("is_segment", key):
             yield Problem(
                 "a session keeps what was acknowledged", f"{repository}: {upload}: segment at {start} {what}"
             )

@@ -6,6 +6,7 @@ import logging
 
 from moorage.metadata import doomed, uploads
 from moorage.registry.parts import Parts
+from moorage.spec.errors import RegistryError
 
 _AT_ONCE = 500
 _log = logging.getLogger("moorage.housekeeping")
@@ -17,6 +18,8 @@ async def keep_house(parts: Parts) -> None:
         parts.doomed.clear()
         try:
             await clean(parts)
+        except RegistryError as error:
+            _log.error("cleaning up is put off: %s", error)
         except Exception:  # noqa: BLE001  whatever it was, the registry goes on
             _log.exception("cleaning up failed; it is tried again")
         with contextlib.suppress(TimeoutError):

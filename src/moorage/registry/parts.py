@@ -34,7 +34,7 @@ class Parts:
     def require_deletion(self) -> None:
         """Raise ``MethodNotAllowed`` where deletion is turned off; spec "Content Management"."""
         if not self.policy.deletion:
-            raise MethodNotAllowed("deletion is turned off in this registry", headers={"Allow": "GET, HEAD"})
+            raise MethodNotAllowed("deletion is turned off in this registry")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class Uploads:
         key, size, interrupted = new_key(), 0, None
         chunk = await _begun(body)
         if chunk is None:
+            _check_length(0, length)
             return await self._move(session, None, 0, hasher)
         async with self._parts.store.write(key) as writer:
             receiving = _Receiving(writer, hasher, self._room(session))
@@ -110,6 +111,8 @@ class Uploads:
         segments = await uploads.segments(self._parts.metadata, session.id)
         keys, made = [key for key, _ in segments], list[Key]()
         chunk = await _begun(body) if body is not None else None
+        if chunk is None:
+            _check_length(0, length)
         received = session.received
         if chunk is not None or not keys:
             hasher = self._hasher(session, digest.algorithm) or await self._rehash(keys, digest.algorithm)
@@ -119,7 +122,11 @@ class Uploads:
             _check_digest(digests.digest_of(await self._rehash(keys, digest.algorithm), digest.algorithm), digest)
         else:
             _check_digest(session.digest, digest)
-        key = await self._parts.store.compose(keys)
+        try:
+            key = await self._parts.store.compose(keys)
+        except Exception:
+            await self._parts.store.delete(made)
+            raise
         spare = [each for each in keys if each != key]
         made = made if key in keys else [*made, key]
         change = self._parts.change(actor)

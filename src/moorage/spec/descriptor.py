@@ -8,7 +8,7 @@ import msgspec
 SIZE_LARGEST: Final = 2**63 - 1
 # RFC 6838 section 4.2; parameters are let through, since real artifacts carry them.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
-MEDIA_TYPE: Final = re.compile(rf"{_NAME}/{_NAME}(?:\s*;[\x20-\x7e]*)?")
+MEDIA_TYPE: Final = re.compile(rf"{_NAME}/{_NAME}(?:[ \t]*;[\x20-\x7e]*)?")
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=SIZE_LARGEST)]
 

@@ -133,6 +133,10 @@ class Unsupported(RegistryError):
     code, status, message = "UNSUPPORTED", 400, "the operation is unsupported"
 
 
+class RequestMalformed(Unsupported):
+    message = "this is not a request of HTTP/1.1"
+
+
 class PageInvalid(Unsupported):
     message = "a page has a whole number of entries"
 

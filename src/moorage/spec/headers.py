@@ -9,7 +9,7 @@ from moorage.spec.errors import BlobUploadInvalid, RangeInvalid
 
 # Spec "Pushing a blob in chunks": both ends inclusive, no unit.
 _CONTENT_RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
-_BYTE_RANGE: Final = re.compile(r"\s*(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))\s*", re.ASCII)
+_BYTE_RANGE: Final = re.compile(r"\s*(?:([0-9]{1,99})-([0-9]{0,99})|-([0-9]{1,99}))\s*", re.ASCII)
 _ENTITY_TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 _MOST_RANGES: Final = 32
 # Spec "Warnings": all of them together.

@@ -110,8 +110,8 @@ def _load(content: bytes) -> dict[str, Any]:
             return made
         seen_twice = True
         repeated = _Repeated(made)
-        keys = [key for key, _ in items]
-        repeated.key = next(key for key in keys if keys.count(key) > 1)
+        seen: set[str] = set()
+        repeated.key = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         return repeated
 
     def no_constant(name: str) -> NoReturn:
@@ -126,6 +126,10 @@ def _load(content: bytes) -> dict[str, Any]:
     except RecursionError:
         _refuse("$", "nested too deeply")
     except ValueError as error:  # an integer of thousands of digits, NaN
+        _refuse("$", f"not JSON that can be read: {error}")
+    try:
+        msgspec.json.decode(content)  # stricter: text that is no Unicode, numbers beyond any size
+    except msgspec.DecodeError as error:
         _refuse("$", f"not JSON that can be read: {error}")
     _check_shape(document, seen_twice=seen_twice)
     if not isinstance(document, dict):

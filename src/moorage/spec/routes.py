@@ -100,20 +100,25 @@ _LAST: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 def match(method: str, path: str) -> tuple[Endpoint, str, str]:
     """``(endpoint, repository, reference)`` of a request; the latter two are empty where the path has none.
 
-    ``path`` is percent-decoded. Raises ``EndpointUnknown``, ``MethodNotAllowed`` (with ``Allow``), ``NameInvalid``.
+    ``path`` is percent-decoded. Raises ``EndpointUnknown``, ``MethodNotAllowed``, ``NameInvalid``.
     """
-    rows = _FIXED.get(path)
-    name = reference = ""
-    if rows is None:
-        rows, name, reference = _read(path)
-        check_repository(name)
+    rows, name, reference = _find(path)
     endpoint = rows.get(method)
     if endpoint is None:
-        raise MethodNotAllowed(
-            detail={"method": method[:32], "allowed": sorted(rows)},
-            headers={"Allow": ", ".join(sorted(rows))},
-        )
+        raise MethodNotAllowed(detail={"method": method[:32], "allowed": sorted(rows)})
     return endpoint, name, reference
+
+
+def methods(path: str) -> list[str]:
+    """What ``path`` can be asked with; raises as ``match`` does."""
+    return sorted(_find(path)[0])
+
+
+def _find(path: str) -> tuple[dict[str, Endpoint], str, str]:
+    if (fixed := _FIXED.get(path)) is not None:
+        return fixed, "", ""
+    rows, name, reference = _read(path)
+    return rows, check_repository(name), reference
 
 
 def _read(path: str) -> tuple[dict[str, Endpoint], str, str]:

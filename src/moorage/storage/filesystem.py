@@ -102,7 +102,8 @@ class _FileWriter:
 
     async def finish(self) -> None:
         await self._settled()
-        await self._done(self._threads.submit(self._file.sync, self._held))
+        self._pending = self._threads.submit(self._file.sync, self._held)
+        await self._settled()
 
     async def abandon(self) -> None:
         # The thread goes on whatever happens to this task, so nothing remains even when it is cancelled again.

@@ -8,8 +8,8 @@ from importlib import resources
 from typing import Final
 
 from moorage.registry import Registry
-from moorage.spec.errors import ClientDisconnected, RegistryError
-from moorage.spec.routes import match
+from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavailable
+from moorage.spec.routes import match, methods
 from moorage.web import v2
 from moorage.web.asgi import JSON, Message, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
@@ -61,8 +61,10 @@ class RegistryApp:
         try:
             await self.open()
         except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            raise
+            await send({"type": "lifespan.startup.failed", "message": f"the registry cannot be opened: {error}"})
+            if not isinstance(error, RegistryError | OSError | RuntimeError):  # these say what is wrong by themselves
+                raise
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.aclose()
@@ -81,6 +83,9 @@ class RegistryApp:
             await response.send(request, tracked)
         except ClientDisconnected:
             return
+        except asyncio.CancelledError:  # the time for draining is over
+            if not started:
+                await self._fail(request, send, ServiceUnavailable())
         except RegistryError as error:
             if started:
                 raise  # the client must see a cut connection, not a body that looks whole
@@ -112,6 +117,8 @@ class RegistryApp:
             _log.error("%s %s: %s", request.method, request.path, error)
         response = error_response(error)
         response.headers.append(_API_VERSION)
+        if error.status == 405:
+            response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
         try:
             if not await request.drain():
                 response.add("Connection", "close")

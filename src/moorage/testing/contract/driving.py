@@ -79,6 +79,11 @@ async def is_absent(store: BlobStore, key: Key) -> bool:
     return not found[0]
 
 
+async def is_absent_now(store: BlobStore, key: Key) -> bool:
+    """Whether ``size`` finds nothing under ``key``."""
+    return not await _found(store.size(key))
+
+
 async def _found(asking: Awaitable[object]) -> bool:
     try:
         await asking

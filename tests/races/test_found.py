@@ -1,0 +1,80 @@
+"""Faults of the protocol, each as the fewest requests that show it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from moorage import Policy
+from tests.fuzz.answer import Answer
+from tests.fuzz.door import Door
+from tests.races.model import OCI_INDEX, OCI_MANIFEST, digest_of
+
+IMAGE = b'{"schemaVersion": 2, "layers": []}'
+SUBJECT = digest_of(b"a subject")
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    with Door() as opened:
+        yield opened
+
+
+def put(door: Door, reference: str, content: bytes, media_type: str = OCI_MANIFEST) -> Answer:
+    answer = door.ask("PUT", f"/v2/a/manifests/{reference}", [("Content-Type", media_type)], content)
+    assert answer.status == 201, answer
+    return answer
+
+
+def descriptor(content: bytes, media_type: str = OCI_MANIFEST) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+
+def index(*manifests: dict[str, object]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+
+
+@pytest.mark.xfail(strict=True, reason="the duties of a manifest are those of its first push")
+def test_an_index_that_was_a_referrers_list_needs_its_children_once_it_has_a_tag(door: Door) -> None:
+    put(door, "child", IMAGE)
+    put(door, SUBJECT.replace(":", "-"), index(descriptor(IMAGE)), OCI_INDEX)
+    put(door, "v1", index(descriptor(IMAGE)), OCI_INDEX)
+    assert door.ask("DELETE", f"/v2/a/manifests/{digest_of(IMAGE)}").status == 405
+
+
+@pytest.mark.xfail(strict=True, reason="one fallback tag among the tags frees all of them from their duties")
+def test_an_index_pushed_with_a_tag_and_a_fallback_tag_needs_its_children(door: Door) -> None:
+    content = index(descriptor(b"nobody has this"))
+    tags = f"tag=v1&tag={SUBJECT.replace(':', '-')}"
+    target = f"/v2/a/manifests/{digest_of(content)}?{tags}"
+    answer = door.ask("PUT", target, [("Content-Type", OCI_INDEX)], content)
+    assert (answer.status, answer.codes) == (404, ["MANIFEST_BLOB_UNKNOWN"])
+
+
+def test_a_referrer_that_is_listed_twice_is_one_referrer(door: Door) -> None:
+    put(door, "child", IMAGE)
+    listed = index(descriptor(IMAGE), descriptor(IMAGE, "application/x-other"))
+    put(door, SUBJECT.replace(":", "-"), listed, OCI_INDEX)
+    found = door.ask("GET", f"/v2/a/referrers/{SUBJECT}").json["manifests"]
+    assert [each["digest"] for each in found] == [digest_of(IMAGE)]
+
+
+@pytest.mark.xfail(strict=True, reason="what needs a digest is looked for before what has it")
+def test_deleting_a_manifest_that_is_not_there_is_404_also_for_the_digest_of_a_blob_in_use(door: Door) -> None:
+    blob = digest_of(b"layer")
+    assert door.ask("POST", f"/v2/a/blobs/uploads/?digest={blob}", body=b"layer").status == 201
+    put(door, "v1", json.dumps({"schemaVersion": 2, "layers": [descriptor(b"layer", "a/b")]}).encode())
+    answer = door.ask("DELETE", f"/v2/a/manifests/{blob}")
+    assert (answer.status, answer.codes) == (404, ["MANIFEST_UNKNOWN"])
+
+
+@pytest.mark.xfail(strict=True, reason="the facts of a manifest are those of its first Content-Type")
+def test_bytes_that_were_of_an_unknown_type_have_a_subject_once_they_are_a_manifest() -> None:
+    content = json.dumps(
+        {"schemaVersion": 2, "layers": [], "subject": {"mediaType": OCI_MANIFEST, "digest": SUBJECT, "size": 1}}
+    ).encode()
+    with Door(policy=Policy(unknown_manifests=True)) as door:
+        put(door, "v1", content, "application/x-unknown")
+        assert put(door, "v1", content).header("oci-subject") == SUBJECT
+        found = door.ask("GET", f"/v2/a/referrers/{SUBJECT}").json["manifests"]
+    assert [each["digest"] for each in found] == [digest_of(content)]

@@ -1,0 +1,277 @@
+"""Settings: where they come from, which is strongest, and what is said of a wrong one."""
+
+import dataclasses
+import ipaddress
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage import Policy, Settings, SettingsError
+from moorage.config import NAMES, SYSTEM_ROOT, allowed, load
+from moorage.web.options import Warned
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "moorage.toml"
+
+
+def test_defaults() -> None:
+    """Without anything, every setting has its real default."""
+    settings = load()
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8968, 1)
+    assert (settings.storage, settings.root) == ("filesystem", None)
+    assert settings.policy() == Policy()
+
+
+def test_file_environment_arguments(file: Path) -> None:
+    """The environment is stronger than the file, arguments are stronger than both; each is taken by itself."""
+    file.write_text('host = "file"\nport = 1\nworkers = 2\nsparse = "all"\n')
+    settings = load(file, {"MOORAGE_HOST": "environment", "MOORAGE_PORT": "3"}, {"host": "argument", "port": None})
+    assert (settings.host, settings.port, settings.workers, settings.sparse) == ("argument", 3, 2, "all")
+    assert load(file, {"MOORAGE_HOST": "environment"}).host == "environment"
+    assert load(file).host == "file"
+
+
+def test_file_named_by_the_environment(file: Path, tmp_path: Path) -> None:
+    """MOORAGE_CONFIG names the file, unless an argument names another."""
+    file.write_text("port = 1\n")
+    other = tmp_path / "other.toml"
+    other.write_text("port = 2\n")
+    assert load(environment={"MOORAGE_CONFIG": str(file)}).port == 1
+    assert load(other, {"MOORAGE_CONFIG": str(file)}).port == 2
+
+
+# A value of each setting that is not its default, as TOML and as a variable have it.
+EXAMPLES: dict[str, tuple[str, str, Any]] = {
+    "host": ('"0.0.0.0"', "0.0.0.0", "0.0.0.0"),
+    "port": ("0", "0", 0),
+    "storage": ('"memory"', "memory", "memory"),
+    "root": ('"/data"', "/data", "/data"),
+    "workers": ("4", "4", 4),
+    "drain_timeout": ("1.5", "1.5", 1.5),
+    "keep_alive": ("5", "5", 5.0),
+    "log_level": ('"debug"', "debug", "debug"),
+    "location": ('"absolute"', "absolute", "absolute"),
+    "public_url": ('"https://a.example/b"', "https://a.example/b", "https://a.example/b"),
+    "trusted_proxies": ('["10.0.0.0/8", "::1"]', "10.0.0.0/8, ::1", ["10.0.0.0/8", "::1"]),
+    "deletion": ("false", "false", False),
+    "sparse": ('"indexes"', "indexes", "indexes"),
+    "unknown_manifests": ("true", "1", True),
+    "manifest_limit": ("8388608", "8388608", 8388608),
+    "blob_limit": ("1000", "1000", 1000),
+    "tags_per_push": ("10", "10", 10),
+    "tags_page": ("11", "11", 11),
+    "repositories_page": ("12", "12", 12),
+    "referrers_page": ("13", "13", 13),
+    "upload_expiry": ("60", "60", 60.0),
+    "chunk_minimum": ("5242880", "5242880", 5242880),
+    "housekeeping_interval": ("0.5", "0.5", 0.5),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"warnings"}))
+def test_every_setting_from_file_and_environment(file: Path, name: str) -> None:
+    """Each setting can be given in the file and in the environment."""
+    toml, text, value = EXAMPLES[name]
+    assert getattr(Settings(), name) != value
+    file.write_text(f"{name} = {toml}\n")
+    assert getattr(load(file), name) == value
+    assert getattr(load(environment={f"MOORAGE_{name.upper()}": text}), name) == value
+
+
+def test_warnings(file: Path) -> None:
+    """Warnings are tables in the file, and JSON in the environment."""
+    file.write_text(
+        '[[warnings]]\nrepository = "a/*"\ntext = "moves"\n\n[[warnings]]\nrepository = "*"\ntext = "x"\n'
+    )
+    variable = '[{"repository": "a/*", "text": "moves"}, {"repository": "*", "text": "x"}]'
+    for settings in (load(file), load(environment={"MOORAGE_WARNINGS": variable})):
+        expected = (Warned(repository="a/*", text="moves"), Warned(repository="*", text="x"))
+        assert settings.web_options().warnings == expected
+
+
+@pytest.mark.parametrize("text", ["[]", "", " , "])
+def test_empty_list_in_the_environment(text: str) -> None:
+    """A list in the environment can be empty."""
+    assert load(environment={"MOORAGE_TRUSTED_PROXIES": text}).trusted_proxies == []
+
+
+def test_list_as_json_in_the_environment() -> None:
+    """A list in the environment can be JSON."""
+    settings = load(environment={"MOORAGE_TRUSTED_PROXIES": '["10.0.0.1", "fd00::/8"]'})
+    networks = (ipaddress.ip_network("10.0.0.1/32"), ipaddress.ip_network("fd00::/8"))
+    assert settings.web_options().trusted_proxies == networks
+
+
+def test_policy_has_every_rule() -> None:
+    """Each rule of a registry's policy is a setting of the same name, with the same default."""
+    for field in dataclasses.fields(Policy):
+        assert getattr(Settings(), field.name) == field.default
+    settings = Settings(**{name: EXAMPLES[name][2] for name in (each.name for each in dataclasses.fields(Policy))})
+    assert all(getattr(settings.policy(), each.name) == EXAMPLES[each.name][2] for each in dataclasses.fields(Policy))
+
+
+WRONG: list[tuple[str, Any, str, str]] = [
+    ("port", -1, "-1", "0 to 65535"),
+    ("port", 65536, "65536", "0 to 65535"),
+    ("port", "http", "'http'", "a whole number from 0 to 65535"),
+    ("port", 1.5, "1.5", "a whole number"),
+    ("workers", 0, "0", "from 1 to 256"),
+    ("workers", 257, "257", "from 1 to 256"),
+    ("drain_timeout", -1, "-1", "a number from 0"),
+    ("log_level", "loud", "'loud'", "debug, error, info, warning"),
+    ("location", "here", "'here'", "absolute, relative"),
+    ("public_url", "registry.example.com", "'registry.example.com'", "https?://"),
+    ("public_url", "https://a.example?x", "'https://a.example?x'", "https?://"),
+    ("public_url", "", "''", "https?://"),
+    ("trusted_proxies", ["10.0.0.0/99"], "'10.0.0.0/99'", "like 10.0.0.0/8"),
+    ("trusted_proxies", ["proxy.example"], "'proxy.example'", "addresses and networks"),
+    ("trusted_proxies", 5, "5", "a list of text"),
+    ("warnings", [{"repository": "*"}], "'repository': '*'", "{repository, text}"),
+    ("warnings", [{"repository": "*", "text": "a\nb"}], "a\\nb", "printable ASCII"),
+    ("warnings", [{"repository": "*", "text": "für alle"}], "für alle", "printable ASCII"),
+    ("warnings", [{"repository": "*", "text": "x" * 1025}], "xxx", "up to 1024"),
+    ("warnings", [{"repository": "*", "text": "a", "colour": "red"}], "colour", "{repository, text}"),
+    ("deletion", "perhaps", "'perhaps'", "true, false"),
+    ("sparse", True, "True", "all, indexes, none"),
+    ("sparse", "some", "'some'", "all, indexes, none"),
+    ("manifest_limit", 10, "10", "from 1024"),
+    ("blob_limit", -1, "-1", "from 0"),
+    ("tags_per_push", 0, "0", "from 1"),
+    ("upload_expiry", 0, "0", "from 1"),
+    ("chunk_minimum", 0, "0", "from 1"),
+    ("housekeeping_interval", 0, "0", "from 0.05"),
+    ("host", 5, "5", "text"),
+    ("storage", "s3", "'s3'", "filesystem, memory, file:///path"),
+    ("storage", "", "''", "filesystem, memory, file:///path"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "shown", "words"), WRONG)
+def test_wrong_argument(name: str, value: Any, shown: str, words: str) -> None:
+    """A wrong value stops with a message that names the key, the value and what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        load(arguments={name: value})
+    message = str(caught.value)
+    assert name in message.replace("-", "_")
+    assert shown in message
+    assert "allowed" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("port", "http"), ("deletion", "perhaps"), ("workers", "1.5"), ("sparse", "x")]
+)
+def test_wrong_variable(name: str, text: str) -> None:
+    """A wrong variable is named as it stands in the environment."""
+    variable = f"MOORAGE_{name.upper()}"
+    with pytest.raises(SettingsError, match=variable) as caught:
+        load(environment={variable: text})
+    assert repr(text) in str(caught.value)
+    assert "allowed: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('port = "8080"', ["port", "'8080'", "a whole number"]),
+        ("colour = 1", ["colour", "unknown setting", "host, port"]),
+        ("[server]\nport = 1", ["server", "unknown setting"]),
+        ("port = \nhost = 1", ["line 1"]),
+        ("port = 1\nport = 2", ["port"]),
+    ],
+)
+def test_wrong_file(file: Path, text: str, parts: list[str]) -> None:
+    """What is wrong in the file is told with its name and the key."""
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    for part in [str(file), *parts]:
+        assert part in str(caught.value)
+
+
+def test_absent_or_unreadable_file(tmp_path: Path) -> None:
+    """A file that cannot be read is told by its name."""
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(SettingsError, match=re.escape(str(path))):
+            load(path)
+    (tmp_path / "latin.toml").write_bytes(b'host = "\xe4"')
+    with pytest.raises(SettingsError, match=r"latin\.toml"):
+        load(tmp_path / "latin.toml")
+
+
+def test_unknown_setting() -> None:
+    """An unknown key is refused wherever it stands, with those that there are."""
+    told = "unknown setting 'colour'; allowed: host, port, storage"
+    with pytest.raises(SettingsError, match=told):
+        load(environment={"MOORAGE_COLOUR": "blue"})
+    with pytest.raises(SettingsError, match=told):
+        load(arguments={"colour": "blue"})
+
+
+def test_kubernetes_service_variables_are_ignored() -> None:
+    """What Kubernetes sets in each pod for a service called "moorage" is no setting."""
+    injected = {
+        "MOORAGE_SERVICE_HOST": "10.0.171.239",
+        "MOORAGE_SERVICE_PORT": "8968",
+        "MOORAGE_SERVICE_PORT_HTTP": "8968",
+        "MOORAGE_PORT": "tcp://10.0.171.239:8968",
+        "MOORAGE_PORT_8968_TCP": "tcp://10.0.171.239:8968",
+        "MOORAGE_PORT_8968_TCP_PROTO": "tcp",
+        "MOORAGE_PORT_8968_TCP_PORT": "8968",
+        "MOORAGE_PORT_8968_TCP_ADDR": "10.0.171.239",
+    }
+    assert load(environment=injected) == Settings()
+    assert load(environment=injected | {"MOORAGE_HOST": "0.0.0.0"}).host == "0.0.0.0"
+
+
+def test_other_variables_are_ignored() -> None:
+    """Variables of others are none of ours."""
+    assert load(environment={"HOST": "x", "PORT": "y", "XMOORAGE_PORT": "z", "PATH": "/bin"}) == Settings()
+
+
+def test_memory_has_one_worker() -> None:
+    """Memory is of one process: several workers are refused with it."""
+    assert load(arguments={"storage": "memory"}).storage == "memory"
+    with pytest.raises(SettingsError, match="workers = 2"):
+        load(arguments={"storage": "memory", "workers": 2})
+
+
+def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The folder is root; without it the system's place where that is writable, else the user's."""
+    assert Settings(root="/somewhere").data_folder() == Path("/somewhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings(root="~/data").data_folder() == tmp_path / "data"
+    monkeypatch.setattr("moorage.config.SYSTEM_ROOT", tmp_path / "var" / "oci-registry")
+    (tmp_path / "var").mkdir()
+    assert Settings().data_folder() == tmp_path / "var" / "oci-registry"
+    monkeypatch.setattr("moorage.config.SYSTEM_ROOT", tmp_path / "absent" / "oci-registry")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert Settings().data_folder() == tmp_path / "share" / "moorage"
+    assert Path("/var/lib/oci-registry") == SYSTEM_ROOT
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("port", "a whole number from 0 to 65535"),
+        ("deletion", "true, false"),
+        ("sparse", "all, indexes, none"),
+        ("trusted_proxies", "a list of text"),
+        ("warnings", "a list of {repository, text}"),
+        ("root", "text"),
+        ("housekeeping_interval", "a number from 0.05 to 86400"),
+    ],
+)
+def test_allowed_in_words(name: str, words: str) -> None:
+    """What a setting takes can be said in words."""
+    assert words in allowed(name)
+
+
+def test_every_setting_says_what_is_allowed() -> None:
+    """No setting is at a loss for words."""
+    assert all(allowed(name) for name in NAMES)

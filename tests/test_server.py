@@ -1,0 +1,269 @@
+"""``moorage serve`` as real processes: start, sockets, draining, workers."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import Server, running
+from tests.support import LAYER, connect, digest_of, eventually, raw
+
+DIGEST = digest_of(LAYER)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server of one process, for the tests that do not stop it."""
+    with running(tmp_path_factory.mktemp("served") / "new" / "root") as started:
+        yield started
+
+
+def push(url: str, content: bytes = LAYER, repository: str = "a") -> str:
+    digest = digest_of(content)
+    response = httpx.post(f"{url}/v2/{repository}/blobs/uploads/?digest={digest}", content=content)
+    assert response.status_code == 201, response.text
+    return digest
+
+
+def start_upload(url: str) -> str:
+    response = httpx.post(f"{url}/v2/a/blobs/uploads/")
+    return str(response.headers["location"])
+
+
+def received(url: str, location: str) -> int:
+    """How many bytes a session has."""
+    last = int(httpx.get(f"{url}{location}").headers["range"].partition("-")[2])
+    return last + 1 if last else 0
+
+
+def begin_patch(server: Server, location: str, announced: int, content: bytes) -> socket.socket:
+    """A connection on which a PATCH of ``announced`` bytes has begun."""
+    connection = connect(server.url)
+    head = f"PATCH {location} HTTP/1.1\r\nHost: {server.host}\r\nContent-Length: {announced}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes on a connection until the server closes it."""
+    found = b""
+    while piece := connection.recv(65536):
+        found += piece
+    return found
+
+
+def refused(server: Server) -> bool:
+    """Whether nobody listens any more."""
+    try:
+        connect(server.url).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def workers_of(server: Server) -> list[int]:
+    """The processes that a supervisor started."""
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_first_lines(server: Server) -> None:
+    """The first line is where it serves and from what, the second a first push to try."""
+    eventually(lambda: len(server.output) >= 2, "two lines")
+    first, second = server.output[:2]
+    assert re.fullmatch(rf"Moorage \S+ serves {re.escape(server.url)} from {re.escape(str(server.root))}\n", first)
+    assert second == f"Try it: docker tag busybox {server.host}/busybox && docker push {server.host}/busybox\n"
+
+
+def test_it_answers(server: Server) -> None:
+    """The root is made where it is not there, and the registry answers on the port that it printed."""
+    assert (server.root / "moorage.db").is_file()
+    response = httpx.get(f"{server.url}/v2/")
+    assert response.status_code == 200
+    assert "server" not in response.headers
+    assert push(server.url) == DIGEST
+    assert httpx.get(f"{server.url}/v2/a/blobs/{DIGEST}").content == LAYER
+
+
+HEADS = ["/v2/", f"/v2/a/blobs/{DIGEST}", "/v2/a/tags/list", "/v2/_catalog", f"/v2/a/referrers/{DIGEST}", "/healthz"]
+FAILING = ["/nowhere", "/v2/a/manifests/none", "/v2/A/manifests/x", f"/v2/b/blobs/{DIGEST}", "/v2/a/blobs/uploads/x"]
+
+
+@pytest.mark.parametrize("path", [*HEADS, *FAILING, "/v2/a/blobs/uploads/"])
+def test_head_has_no_body_on_the_wire(server: Server, path: str) -> None:
+    """Nothing follows the headers of an answer to HEAD, also where the answer is an error with a length."""
+    push(server.url)
+    request = f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head, end, rest = raw(server.url, request.encode()).partition(b"\r\n\r\n")
+    assert (end, rest) == (b"\r\n\r\n", b"")
+    status = int(head.split()[1])
+    assert status < 400 if path in HEADS else 400 <= status < 500
+    assert int(re.findall(rb"content-length: (\d+)", head.lower())[0]) > 0
+
+
+def test_keep_alive(server: Server) -> None:
+    """One connection takes one request after another, a refused one with a body between them."""
+    push(server.url)
+    lines = [
+        b"HEAD /v2/a/blobs/" + DIGEST.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PUT /v2/a/tags/list HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",
+        b"DELETE /v2/a/blobs/" + DIGEST.encode() + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ]
+    with connect(server.url) as connection:
+        found = b""
+        for n, line in enumerate(lines, 1):
+            connection.sendall(line)
+            while found.count(b"HTTP/1.1 ") < n:
+                found += connection.recv(65536)
+        found += answer(connection)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", found) == [b"200", b"405", b"202", b"200"]
+
+
+def test_expect_continue(server: Server) -> None:
+    """A client that waits for 100-continue gets it where its body is wanted, and a refusal where it is not."""
+    head = "POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with connect(server.url) as connection:
+        connection.sendall(head.format(f"/v2/e/blobs/uploads/?digest={DIGEST}", len(LAYER)).encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(LAYER)
+        assert answer(connection).startswith(b"HTTP/1.1 201 ")
+    with connect(server.url) as connection:
+        connection.sendall(head.format("/v2/E/blobs/uploads/?digest=x", len(LAYER)).encode())
+        assert answer(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_client_that_goes_away(server: Server) -> None:
+    """What arrived of a chunk before its connection broke is kept, and the upload goes on after it."""
+    content = bytes(range(256)) * 1000
+    location = start_upload(server.url)
+    connection = begin_patch(server, location, len(content), content[:100_000])
+    connection.shutdown(socket.SHUT_WR)
+    connection.close()
+    eventually(lambda: received(server.url, location) > 0, "the first bytes")
+    have = received(server.url, location)
+    assert have <= 100_000
+    headers = {"content-range": f"{have}-{len(content) - 1}"}
+    digest = digest_of(content)
+    response = httpx.put(f"{server.url}{location}?digest={digest}", content=content[have:], headers=headers)
+    assert response.status_code == 201
+    assert httpx.get(f"{server.url}/v2/a/blobs/{digest}").content == content
+
+
+def test_client_that_stops_reading(server: Server) -> None:
+    """A client that goes away amid a pull leaves the server as it was."""
+    content = bytes(8 * 1024 * 1024)
+    digest = push(server.url, content)
+    for _ in range(3):
+        with connect(server.url) as connection:
+            connection.sendall(f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert connection.recv(1000)
+    assert len(httpx.get(f"{server.url}/v2/a/blobs/{digest}").content) == len(content)
+    assert "Traceback" not in server.log
+
+
+def test_sigterm(tmp_path: Path) -> None:
+    """SIGTERM, and SIGINT, end the server with 0; it keeps what it had."""
+    server = Server(tmp_path).start()
+    push(server.url)
+    assert server.stop() == 0
+    server.start()
+    try:
+        assert httpx.get(f"{server.url}/v2/a/blobs/{DIGEST}").content == LAYER
+        assert server.process is not None
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_draining(tmp_path: Path, workers: int) -> None:
+    """After SIGTERM no new connection is taken, a running transfer finishes, then the server ends with 0."""
+    with running(tmp_path, "--workers", str(workers), MOORAGE_DRAIN_TIMEOUT="20") as server:
+        location = start_upload(server.url)
+        connection = begin_patch(server, location, len(LAYER), LAYER[:5])
+        # Another answer by the same process shows that the request above has begun.
+        for _ in range(10):
+            httpx.get(f"{server.url}{location}")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: refused(server), "new connections are refused")
+        assert server.process.poll() is None
+        connection.sendall(LAYER[5:])
+        assert answer(connection).startswith(b"HTTP/1.1 202 ")
+        connection.close()
+        assert server.process.wait(15) == 0
+        server.start()
+        assert received(server.url, location) == len(LAYER)
+        assert httpx.put(f"{server.url}{location}?digest={DIGEST}").status_code == 201
+
+
+def test_drain_timeout(tmp_path: Path) -> None:
+    """A transfer that takes longer than drain_timeout is cut, and the server ends with 0."""
+    with running(tmp_path, MOORAGE_DRAIN_TIMEOUT="1") as server:
+        with begin_patch(server, start_upload(server.url), len(LAYER), LAYER[:5]) as connection:
+            httpx.get(f"{server.url}/v2/")
+            started = time.monotonic()
+            assert server.stop(15) == 0
+            assert 0.5 < time.monotonic() - started < 10
+            assert b" 202 " not in answer(connection)
+
+
+def test_idle_connections_do_not_hold_the_end(tmp_path: Path) -> None:
+    """A connection that is kept alive without a request does not delay the end."""
+    with running(tmp_path, MOORAGE_DRAIN_TIMEOUT="30") as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/v2/").status_code == 200
+        started = time.monotonic()
+        assert server.stop(15) == 0
+        assert time.monotonic() - started < 10
+
+
+def test_workers_share_one_root(tmp_path: Path) -> None:
+    """Four workers answer, each for the whole registry: many requests land on several of them."""
+    with running(tmp_path, "--workers", "4") as server:
+        pids = workers_of(server)
+        assert len(pids) == 4
+
+        def upload(n: int) -> str:
+            # A new connection each time: the kernel gives it to any worker.
+            content = b"%d" % n * 100
+            location = start_upload(server.url)
+            half = len(content) // 2
+            assert httpx.patch(f"{server.url}{location}", content=content[:half]).status_code == 202
+            digest = digest_of(content)
+            response = httpx.put(f"{server.url}{location}?digest={digest}", content=content[half:])
+            assert response.status_code == 201
+            assert httpx.get(f"{server.url}/v2/a/blobs/{digest}").content == content
+            return digest
+
+        with ThreadPoolExecutor(8) as threads:
+            digests = list(threads.map(upload, range(24)))
+        assert len(set(digests)) == 24
+        busy = [pid for pid in pids if sockets_of(pid) > 0]
+        assert busy == pids
+        assert server.stop() == 0
+        assert not any(alive(pid) for pid in pids)
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets a process has."""
+    links = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return sum(link.startswith("socket:") for link in links)
