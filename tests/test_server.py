@@ -1,10 +1,12 @@
 """``moorage serve`` as real processes: start, sockets, draining, workers."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -194,37 +196,65 @@ def test_sigterm(tmp_path: Path) -> None:
         server.kill()
 
 
+def stored_files(server: Server) -> list[Path]:
+    return [file for file in (server.root / "blobs").rglob("*") if file.is_file()]
+
+
+# The first part is more than the server keeps in memory: once it writes a file, the request has begun.
+CONTENT = bytes(range(256)) * 16384
+BEGUN = 3 * 1024 * 1024
+
+
+def begun_patch(server: Server, location: str) -> socket.socket:
+    """A connection on which the first part of CONTENT was sent and is being written."""
+    connection = begin_patch(server, location, len(CONTENT), CONTENT[:BEGUN])
+    eventually(lambda: stored_files(server), "the first bytes are written")
+    return connection
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_draining(tmp_path: Path, workers: int) -> None:
     """After SIGTERM no new connection is taken, a running transfer finishes, then the server ends with 0."""
-    with running(tmp_path, "--workers", str(workers), MOORAGE_DRAIN_TIMEOUT="20") as server:
+    with running(tmp_path, "--workers", str(workers), MOORAGE_DRAIN_TIMEOUT="30") as server:
         location = start_upload(server.url)
-        connection = begin_patch(server, location, len(LAYER), LAYER[:5])
-        # Another answer by the same process shows that the request above has begun.
-        for _ in range(10):
-            httpx.get(f"{server.url}{location}")
-        assert server.process is not None
-        server.process.send_signal(signal.SIGTERM)
-        eventually(lambda: refused(server), "new connections are refused")
-        assert server.process.poll() is None
-        connection.sendall(LAYER[5:])
-        assert answer(connection).startswith(b"HTTP/1.1 202 ")
-        connection.close()
+        with begun_patch(server, location) as connection:
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            eventually(lambda: refused(server), "new connections are refused")
+            assert server.process.poll() is None
+            connection.sendall(CONTENT[BEGUN:])
+            assert answer(connection).startswith(b"HTTP/1.1 202 ")
         assert server.process.wait(15) == 0
         server.start()
-        assert received(server.url, location) == len(LAYER)
-        assert httpx.put(f"{server.url}{location}?digest={DIGEST}").status_code == 201
+        assert received(server.url, location) == len(CONTENT)
+
+
+def test_draining_a_pull(tmp_path: Path) -> None:
+    """A pull that has begun gets its last byte after SIGTERM."""
+    content = bytes(range(256)) * 65536
+    with running(tmp_path) as server:
+        digest = push(server.url, content)
+        with connect(server.url) as connection:
+            connection.sendall(f"GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            found = connection.recv(65536)
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            eventually(lambda: refused(server), "new connections are refused")
+            assert server.process.poll() is None
+            found += answer(connection)
+        assert found.partition(b"\r\n\r\n")[2] == content
+        assert server.process.wait(15) == 0
 
 
 def test_drain_timeout(tmp_path: Path) -> None:
     """A transfer that takes longer than drain_timeout is cut, and the server ends with 0."""
     with running(tmp_path, MOORAGE_DRAIN_TIMEOUT="1") as server:
-        with begin_patch(server, start_upload(server.url), len(LAYER), LAYER[:5]) as connection:
-            httpx.get(f"{server.url}/v2/")
+        with begun_patch(server, start_upload(server.url)) as connection:
             started = time.monotonic()
             assert server.stop(15) == 0
             assert 0.5 < time.monotonic() - started < 10
             assert b" 202 " not in answer(connection)
+        assert stored_files(server) == []
 
 
 def test_idle_connections_do_not_hold_the_end(tmp_path: Path) -> None:
@@ -236,14 +266,23 @@ def test_idle_connections_do_not_hold_the_end(tmp_path: Path) -> None:
         assert time.monotonic() - started < 10
 
 
+def sockets_of(pid: int) -> int:
+    """How many sockets a process has open."""
+    count = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
 def test_workers_share_one_root(tmp_path: Path) -> None:
-    """Four workers answer, each for the whole registry: many requests land on several of them."""
+    """Four workers answer, each for the whole registry: of many connections each gets some."""
     with running(tmp_path, "--workers", "4") as server:
         pids = workers_of(server)
         assert len(pids) == 4
 
         def upload(n: int) -> str:
-            # A new connection each time: the kernel gives it to any worker.
+            # A new connection for each request: the kernel gives it to any worker.
             content = b"%d" % n * 100
             location = start_upload(server.url)
             half = len(content) // 2
@@ -254,16 +293,111 @@ def test_workers_share_one_root(tmp_path: Path) -> None:
             assert httpx.get(f"{server.url}/v2/a/blobs/{digest}").content == content
             return digest
 
-        with ThreadPoolExecutor(8) as threads:
-            digests = list(threads.map(upload, range(24)))
-        assert len(set(digests)) == 24
-        busy = [pid for pid in pids if sockets_of(pid) > 0]
-        assert busy == pids
+        with ThreadPoolExecutor(4) as threads:
+            assert len(set(threads.map(upload, range(12)))) == 12
+        eventually(lambda: len({sockets_of(pid) for pid in pids}) == 1, "all connections are closed")
+        idle = sockets_of(pids[0])
+        with contextlib.ExitStack() as stack:
+            for _ in range(80):
+                connection = stack.enter_context(connect(server.url))
+                connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+            busy = [sockets_of(pid) - idle for pid in pids]
+        assert sum(busy) == 80
+        assert min(busy) > 0
         assert server.stop() == 0
         assert not any(alive(pid) for pid in pids)
 
 
-def sockets_of(pid: int) -> int:
-    """How many sockets a process has."""
-    links = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+def test_killed_worker_is_replaced(tmp_path: Path) -> None:
+    """A worker that was killed has another in its place, and the registry goes on; SIGTERM then ends all with 0."""
+    with running(tmp_path, "--workers", "2") as server:
+        push(server.url)
+        before = workers_of(server)
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: len(set(workers_of(server)) - {before[0]}) == 2, "another worker")
+        assert "starting another" in server.log
+
+        def answers() -> bool:
+            # A request that was on its way to the killed worker is lost with it.
+            with contextlib.suppress(httpx.TransportError):
+                return all(httpx.get(f"{server.url}/v2/a/blobs/{DIGEST}").content == LAYER for _ in range(20))
+            return False
+
+        eventually(answers, "twenty answers in a row")
+        after = workers_of(server)
+        assert server.stop() == 0
+        assert not any(alive(pid) for pid in [*before, *after])
+
+
+def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
+    """Workers whose supervisor was killed finish and end by themselves, and the port is free again."""
+    with running(tmp_path, "--workers", "3") as server:
+        pids = workers_of(server)
+        assert server.process is not None
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        eventually(lambda: not any(alive(pid) for pid in pids), "all workers have ended")
+        assert refused(server)
+        server.start()
+        assert push(server.url) == DIGEST
+
+
+def test_sigterm_while_starting(tmp_path: Path) -> None:
+    """A server that is told to stop before it is ready ends, and leaves nobody behind."""
+    for pause in (0.1, 0.3, 0.5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moorage", "serve", "-p", "0", "--root", tmp_path, "--workers", "2"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(pause)
+        process.terminate()
+        try:
+            assert process.wait(15) in (0, -signal.SIGTERM)
+            with pytest.raises(ProcessLookupError):
+                os.killpg(process.pid, 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_memory(tmp_path: Path) -> None:
+    """With storage in memory nothing is written, and the first line says that it goes with the server."""
+    with running(tmp_path / "unused", "--storage", "memory") as server:
+        assert "from memory, gone when it stops" in server.output[0]
+        push(server.url)
+        assert httpx.get(f"{server.url}/v2/a/blobs/{DIGEST}").content == LAYER
+    assert not (tmp_path / "unused").exists()
+
+
+def test_storage_url(tmp_path: Path) -> None:
+    """--storage takes a URL of a folder, spaces and all."""
+    folder = tmp_path / "with a space"
+    with running(tmp_path / "unused", "--storage", f"file://{tmp_path}/with%20a%20space") as server:
+        push(server.url)
+    assert (folder / "moorage.db").is_file()
+    assert not (tmp_path / "unused").exists()
+
+
+def test_all_addresses(tmp_path: Path) -> None:
+    """A server on all addresses says localhost, and warns that whoever reaches it can change everything."""
+    with running(tmp_path, "--host", "0.0.0.0") as server:
+        assert server.url.startswith("http://localhost:")
+        eventually(lambda: "anyone who reaches 0.0.0.0 can push, pull and delete" in server.log, "the warning")
+        assert httpx.get(f"{server.url.replace('localhost', '127.0.0.1')}/v2/").status_code == 200
+
+
+def test_settings_reach_the_server(tmp_path: Path) -> None:
+    """Settings of the file and the environment are those of the running registry, in each worker."""
+    file = tmp_path / "moorage.toml"
+    file.write_text('deletion = false\nworkers = 2\n[[warnings]]\nrepository = "a"\ntext = "soon"\n')
+    with running(tmp_path / "root", "--config", str(file), MOORAGE_LOCATION="absolute") as server:
+        assert len(workers_of(server)) == 2
+        digest = push(server.url)
+        for _ in range(8):
+            response = httpx.post(f"{server.url}/v2/a/blobs/uploads/")
+            assert response.headers["location"].startswith(f"{server.url}/v2/a/blobs/uploads/")
+            assert response.headers["warning"] == '299 - "soon"'
+            assert httpx.delete(f"{server.url}/v2/a/blobs/{digest}").status_code == 405

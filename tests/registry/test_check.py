@@ -114,7 +114,11 @@ async def test_count(root: Path) -> None:
         ("UPDATE manifests SET content = x'7b7d' WHERE id = 1", "a manifest is what was pushed", "have the digest"),
         ("UPDATE manifests SET subject = NULL WHERE subject IS NOT NULL", "a manifest is", "its subject is"),
         ("UPDATE manifests SET subject = 'sha256:y' WHERE id = 1", "a manifest is", "not sha256:y"),
-        (f"UPDATE manifests SET media_type = '{OCI_INDEX}' WHERE id = 1", "a manifest is", "contradicts the Content-Type"),
+        (
+            f"UPDATE manifests SET media_type = '{OCI_INDEX}' WHERE id = 1",
+            "a manifest is",
+            "contradicts the Content-Type",
+        ),
         ("DELETE FROM manifest_references WHERE kind = 'config'", "a manifest is", "references are known wrongly"),
         (f"DELETE FROM repository_blobs WHERE digest = '{digest_of(CONFIG)}'", "what a manifest", "needs the config"),
         (f"DELETE FROM blobs WHERE digest = '{digest_of(LAYER)}'", "a linked blob is stored", digest_of(LAYER)),

@@ -53,18 +53,19 @@ def delete(
     ``referenced`` manifests may go too.
     """
     repository_id = yield from repositories.find(repository)
-    precondition.check(digest, (yield from manifests.current(repository_id, digest)))
+    current = yield from manifests.current(repository_id, digest)
+    precondition.check(digest, current)
+    if current is None:
+        raise ManifestUnknown(detail={"name": repository, "reference": digest})
     if not referenced:
         yield from blobs.refuse_if_needed(repository_id, digest)
-    gone = yield from one("delete_manifest", repository_id, digest)
-    if gone is None:
-        raise ManifestUnknown(detail={"name": repository, "reference": digest})
+    subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
     yield from run("delete_references", repository_id, digest)
     for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
         yield from change.record("tag.delete", repository, tag=tag, before=digest)
     yield from change.record("manifest.delete", repository, digest=digest)
-    if gone[0]:
-        yield from referrers.merge_subject(repository_id, repository, gone[0], change, removed=digest)
+    if subject:
+        yield from referrers.merge_subject(repository_id, repository, subject, change, removed=digest)
 
 
 def _check_references(repository_id: int, facts: Facts, sparse: frozenset[str]) -> Unit[None]:

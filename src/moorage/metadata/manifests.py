@@ -48,15 +48,20 @@ def current(repository_id: int, reference: str) -> Unit[str | None]:
 def store(
     repository_id: int, repository: str, digest: Digest, content: bytes, facts: Facts, change: Change
 ) -> Unit[None]:
-    """Store a manifest's row and references where it is not there yet."""
+    """Store a manifest and what it references.
+
+    The same bytes under another Content-Type are from now on what that makes of them.
+    """
     annotations = msgspec.json.encode(facts.annotations).decode() if facts.annotations else None
-    size = len(content)
-    row = (digest, facts.media_type, size, facts.subject, facts.artifact_type, annotations, change.at, content)
-    if (yield from one("add_manifest", repository_id, *row)) is None:
-        # The same bytes under another Content-Type: it is answered as last pushed.
-        yield from run("set_manifest_type", repository_id, digest, facts.media_type)
-        return
-    for reference in facts.references:
-        required = int(reference.required)
-        yield from run("add_reference", repository_id, digest, reference.digest, reference.kind, required)
-    yield from change.record("manifest.push", repository, digest=digest)
+    described = (facts.subject, facts.artifact_type, annotations)
+    known = yield from one("manifest_type", repository_id, digest)
+    if known is None:
+        row = (facts.media_type, len(content), *described, change.at, content)
+        yield from run("add_manifest", repository_id, digest, *row)
+        yield from change.record("manifest.push", repository, digest=digest)
+    elif known[0] != facts.media_type:
+        yield from run("set_manifest_facts", repository_id, digest, facts.media_type, *described)
+        yield from run("delete_references", repository_id, digest)
+        yield from change.record("manifest.push", repository, digest=digest)
+    for each in facts.references:
+        yield from run("add_reference", repository_id, digest, each.digest, each.kind, int(each.required))

@@ -63,18 +63,19 @@ SELECT content FROM manifests WHERE repository_id = $1 AND digest = $2;
 -- name: add_manifest
 INSERT INTO manifests
     (repository_id, digest, media_type, size, subject, artifact_type, annotations, pushed_at, content)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT DO NOTHING RETURNING digest;
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
--- name: set_manifest_type
-UPDATE manifests SET media_type = $3 WHERE repository_id = $1 AND digest = $2;
+-- name: set_manifest_facts
+UPDATE manifests SET media_type = $3, subject = $4, artifact_type = $5, annotations = $6
+WHERE repository_id = $1 AND digest = $2;
 
 -- name: delete_manifest
 DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING subject;
 
 -- name: add_reference
 INSERT INTO manifest_references (repository_id, parent, child, kind, required) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING;
+ON CONFLICT (repository_id, parent, child, kind) DO UPDATE SET required = excluded.required
+WHERE excluded.required > manifest_references.required;
 
 -- name: delete_references
 DELETE FROM manifest_references WHERE repository_id = $1 AND parent = $2;

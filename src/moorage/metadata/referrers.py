@@ -33,7 +33,8 @@ async def page(
 
 def without_duties(facts: Facts, pushed_tags: Sequence[str]) -> Facts:
     """``facts`` whose references need not be there if this is a referrers list: it mentions, it does not need."""
-    if facts.media_type != OCI_INDEX or not any(fallback_subject_prefix(tag) for tag in pushed_tags):
+    only_a_list = pushed_tags and all(fallback_subject_prefix(tag) for tag in pushed_tags)
+    if facts.media_type != OCI_INDEX or not only_a_list:
         return facts
     loose = tuple(msgspec.structs.replace(each, required=False) for each in facts.references)
     return msgspec.structs.replace(facts, references=loose)
