@@ -22,8 +22,10 @@ async def keep_house(parts: Parts) -> None:
             _log.error("cleaning up is put off: %s", error)
         except Exception:  # noqa: BLE001  whatever it was, the registry goes on
             _log.exception("cleaning up failed; it is tried again")
+        # Not wait_for: in Python 3.11 it drops a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.doomed.wait(), parts.policy.housekeeping_interval)
+            async with asyncio.timeout(parts.policy.housekeeping_interval):
+                await parts.doomed.wait()
 
 
 async def clean(parts: Parts) -> None:
