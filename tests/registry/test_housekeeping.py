@@ -149,7 +149,6 @@ async def test_newer_facts_are_left_alone(tmp_path: Path) -> None:
                 pass
 
 
-@pytest.mark.xfail(strict=True, reason="wait_for of Python 3.11 loses a cancellation that comes with its result")
 async def test_closing_while_something_is_doomed(tmp_path: Path) -> None:
     """A registry closes, whatever its housekeeping is about to do at that moment."""
 
