@@ -163,6 +163,8 @@ class Wire(asyncio.BufferedProtocol):
         length: int | None = None,
     ) -> Answer:
         """Send ``request`` and ``body``; raise ``LoadError`` unless the answer has ``status`` and ``length``."""
+        if self.closed:
+            raise LoadError("connection closed by the server while it was idle")
         answer = self._answer = asyncio.get_running_loop().create_future()
         self._raw_head, self._body, self._in_head = b"", [], True
         self._bodiless, self._keep, self._hash = bodiless, keep, hashing
@@ -192,6 +194,10 @@ class Wire(asyncio.BufferedProtocol):
             raise LoadError("an answer without Location")
         value = self._raw_head[at + 11 : self._raw_head.find(b"\r\n", at + 11)].strip().decode()
         return "/" + value.split("/", 3)[3] if "://" in value else value
+
+    @property
+    def closed(self) -> bool:
+        return self._transport.is_closing()
 
     def close(self) -> None:
         self._transport.abort()

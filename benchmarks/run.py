@@ -75,6 +75,7 @@ class Driver(Protocol):
     """Keeps a running peer busy."""
 
     async def prepare(self) -> None: ...
+    async def connect(self) -> None: ...
     async def drive(self, seconds: float) -> list[float]: ...
 
 
@@ -90,6 +91,7 @@ class Stand:
 
     async def sample(self, seconds: float) -> Sample:
         pid = self.process.pid
+        await self.driver.connect()
         forget_peak(pid)
         before, core, started = cpu_seconds(pid), core_seconds(self.core), time.perf_counter()
         latencies = await self.driver.drive(seconds)
@@ -118,9 +120,17 @@ class Requests:
 
     async def prepare(self) -> None:
         await self._load.prepare()
-        wires = self._load.wires
-        self._clients = [[await self._server.open() for _ in range(wires)] for _ in range(self._load.clients)]
+        await self.connect()
         await self._load.check(self._clients[0])
+
+    async def connect(self) -> None:
+        """Open the connections that are not there: a server may close what was idle during the others' turns."""
+        if not self._clients:
+            self._clients = [[] for _ in range(self._load.clients)]
+        for wires in self._clients:
+            wires[:] = [wire for wire in wires if not wire.closed]
+            while len(wires) < self._load.wires:
+                wires.append(await self._server.open())
 
     async def drive(self, seconds: float) -> list[float]:
         latencies: list[float] = []
@@ -152,6 +162,9 @@ class FloorDriver:
 
     async def prepare(self) -> None:
         await self.drive(-1)
+
+    async def connect(self) -> None:
+        """Each turn has a connection of its own."""
 
     async def drive(self, seconds: float) -> list[float]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**26)

@@ -1,5 +1,6 @@
 """Content to push, short words for pushing it, and doors beside httpx: bare ASGI and a bare socket."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -286,11 +287,15 @@ class Exchange:
         waiting = iter(self.messages or [body(b"")])
 
         async def receive() -> Mapping[str, Any]:
+            message = next(waiting, None)
+            if message is None:  # as a server does while its client waits for the answer
+                await asyncio.Event().wait()
             self.taken += 1
-            return next(waiting, {"type": "http.disconnect"})
+            return message or DISCONNECT
 
         async def send(message: Json) -> None:
             self.sent.append(message)
+            await asyncio.sleep(0)  # as a server does whose client takes its time
 
         await self.app(scope, receive, send)
         return self

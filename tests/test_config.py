@@ -213,6 +213,12 @@ def test_unknown_setting() -> None:
         load(arguments={"colour": "blue"})
 
 
+def test_malformed_list_in_the_environment() -> None:
+    """A list that begins like JSON must be JSON."""
+    with pytest.raises(SettingsError, match=r"MOORAGE_WARNINGS=.* allowed: a JSON array"):
+        load(environment={"MOORAGE_WARNINGS": '[{"repository": }]'})
+
+
 def test_kubernetes_service_variables_are_ignored() -> None:
     """What Kubernetes sets in each pod for a service called "moorage" is no setting."""
     injected = {

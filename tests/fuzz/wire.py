@@ -10,8 +10,8 @@ from tests.fuzz.answer import Answer
 PATIENCE: Final = 20.0
 _MOMENT: Final = 0.05
 _STATUS: Final = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [ -~]*")
-# What the server says to bytes that are no HTTP request, before there is an application to answer.
-NOT_HTTP: Final = b"Invalid HTTP request received."
+# What the server says to bytes that are no HTTP request, before there is an application or a method.
+_NOT_HTTP: Final = b"this is not a request of HTTP/1.1"
 
 
 def exchange(host: str, data: bytes, *, complete: bool = True) -> bytes:
@@ -73,7 +73,7 @@ def _first(received: bytes) -> tuple[Answer | None, bytes]:
 
 
 def _length(method: str, answer: Answer, rest: bytes) -> int:
-    if rest == NOT_HTTP:  # the server did not get as far as the method
+    if _NOT_HTTP in rest:
         return len(rest)
     if method == "HEAD" or answer.status in (204, 304):
         return 0
@@ -82,4 +82,4 @@ def _length(method: str, answer: Answer, rest: bytes) -> int:
 
 def is_not_http(answer: Answer) -> bool:
     """Whether this is the server's own answer to bytes that are no request."""
-    return answer.status == 400 and answer.body == NOT_HTTP
+    return answer.status == 400 and _NOT_HTTP in answer.body

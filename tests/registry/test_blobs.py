@@ -93,6 +93,18 @@ async def test_errors_of_a_session(registry: Registry) -> None:
     assert await uploads.finish("a", session.id, DIGEST, pieces(LAYER[5:])) == DIGEST
 
 
+async def test_empty_pieces(registry: Registry) -> None:
+    """Pieces without bytes in a body make no difference, and a body of nothing else is empty."""
+    await registry.uploads.push("a", DIGEST, pieces(b"", b"", LAYER[:5], b"", LAYER[5:], b""))
+    assert await content_of(registry, "a", DIGEST) == LAYER
+    session = await registry.uploads.start("a")
+    assert (await registry.uploads.append("a", session.id, pieces(b"", b""))).received == 0
+    with pytest.raises(SizeInvalid):
+        await registry.uploads.append("a", session.id, pieces(b""), length=1)
+    empty = digest_of(b"")
+    assert await registry.uploads.finish("a", session.id, empty, pieces(b"")) == empty
+
+
 async def test_unknown_session(registry: Registry) -> None:
     """A session that is not there, or another repository's, raises BlobUploadUnknown for every verb."""
     session = await registry.uploads.start("a")

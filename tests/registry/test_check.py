@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage import open_registry
+from moorage import Policy, open_registry
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.check import Problem, check, count, orphans
 from moorage.storage.filesystem import FilesystemBlobStore
@@ -163,6 +163,19 @@ async def test_flipped_byte(root: Path) -> None:
     assert await problems(root) == []
     (found,) = await problems(root, full=True)
     assert digest_of(LAYER[::-1], "blake3") in found.what
+
+
+async def test_what_need_not_be_there(root: Path) -> None:
+    """What the registry's policy lets be absent is nothing wrong."""
+    change(root, "DELETE FROM repository_blobs WHERE digest = ?", digest_of(CONFIG))
+    async with (
+        SQLiteMetadata(root / "moorage.db", read_only=True) as metadata,
+        FilesystemBlobStore(root / "blobs", read_only=True) as store,
+    ):
+        sparse = Policy(sparse="all").not_needed()
+        assert [each async for each in check(store, metadata, not_needed=sparse)] == []
+        sparse = Policy(sparse="indexes").not_needed()
+        assert len([each async for each in check(store, metadata, not_needed=sparse)]) == 1
 
 
 async def test_orphans(root: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moorage import Policy, Registry, open_registry
-from moorage.errors import BlobUploadUnknown, ServiceUnavailable
+from moorage.errors import BlobUploadUnknown, ServiceUnavailable, StorageFull
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.storage.memory import MemoryBlobStore
 from tests.support import LAYER, digest_of, pieces
@@ -104,17 +104,20 @@ async def test_repeated_cleaning_does_no_harm(tmp_path: Path) -> None:
 class Stubborn(MemoryBlobStore):
     """A store that deletes nothing until it is told to."""
 
-    willing = False
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
 
     async def delete(self, keys: Sequence[str]) -> None:
-        if not self.willing:
-            raise OSError("not now")
+        if self.error:
+            raise self.error
         await super().delete(keys)
 
 
-async def test_failed_deletion_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [OSError("not now"), StorageFull("not now")], ids=["unforeseen", "full"])
+async def test_failed_deletion_is_tried_again(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     """Bytes that cannot be deleted are logged and tried again; the registry goes on meanwhile."""
-    store = Stubborn()
+    store = Stubborn(error)
     policy = Policy(housekeeping_interval=0.02)
     with caplog.at_level(logging.ERROR, "moorage.housekeeping"):
         async with Registry(store, SQLiteMetadata(), policy) as registry:
@@ -124,7 +127,7 @@ async def test_failed_deletion_is_tried_again(caplog: pytest.LogCaptureFixture) 
                 while "not now" not in caplog.text:
                     await asyncio.sleep(0.01)
             assert await stored(store) == 2
-            store.willing = True
+            store.error = None
             await until(store, 1)
 
 

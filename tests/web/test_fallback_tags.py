@@ -133,6 +133,15 @@ async def test_list_mentions_without_needing(repository: Repository, subject: Js
     assert await repository.referrers(subject["digest"]) == []
 
 
+async def test_fallback_tag_among_others(repository: Repository, subject: Json) -> None:
+    """An index that gets another tag beside the fallback tag needs what it lists, as any index does."""
+    missing = descriptor(b"missing", OCI_MANIFEST)
+    tags = [("tag", fallback(subject["digest"])), ("tag", "other")]
+    response = await repository.put(index([missing]), params=tags)
+    errors(response, 404, "MANIFEST_BLOB_UNKNOWN")
+    assert await repository.tags() == ["latest"]
+
+
 async def test_api_includes_what_the_tag_lists(repository: Repository, subject: Json) -> None:
     """A manifest without subject that a fallback tag lists is a referrer; one with another subject is not."""
     await repository.push(artifact(SBOM))

@@ -1,24 +1,31 @@
 """Pulling blobs and manifests, and asking whether they exist; spec "Pull", end-2, end-3."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from moorage import Registry
+from moorage import Registry, create_app, open_registry
+from moorage.registry.blobs import ContentLost
 from tests.support import (
     CONFIG,
+    DISCONNECT,
     LAYER,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
+    Exchange,
     Repository,
+    body,
     descriptor,
     detail,
     digest_of,
     encode,
     errors,
     image,
+    served,
 )
 
 ALGORITHMS = ["sha256", "sha512", "blake3"]
@@ -177,3 +184,47 @@ async def test_manifest_that_needs_nothing(repository: Repository, registry: Reg
         response = await repository.get(f"blobs/{each['digest']}")
         assert len(response.content) == each["size"]
         assert digest_of(response.content) == each["digest"]
+
+
+async def lose(folder: Path, keep: int) -> None:
+    """Cut the one file below ``folder`` to ``keep`` bytes."""
+    (file,) = [each for each in folder.rglob("*") if each.is_file()]
+    if keep:
+        os.truncate(file, keep)
+    else:
+        file.unlink()
+
+
+async def test_lost_bytes_are_no_200(tmp_path: Path) -> None:
+    """A blob whose bytes are gone from storage is 500, not an empty 200."""
+    async with open_registry(tmp_path) as registry, served(create_app(registry), checked=False) as client:
+        digest = await Repository(client).push_blob(LAYER)
+        await lose(tmp_path / "blobs", 0)
+        response = await client.get(f"/v2/library/thing/blobs/{digest}")
+        assert detail(response, 500, "UNKNOWN") == {"digest": digest}
+
+
+async def test_bytes_lost_amid_a_pull_cut_the_connection(tmp_path: Path) -> None:
+    """A blob whose file was cut ends in a broken connection, not in a body that looks whole."""
+    async with open_registry(tmp_path) as registry:
+        app = create_app(registry)
+        async with served(app) as client:
+            digest = await Repository(client).push_blob(bytes(1024 * 1024))
+        await lose(tmp_path / "blobs", 700_000)
+        exchange = Exchange(app, "GET", f"/v2/library/thing/blobs/{digest}")
+        with pytest.raises(ContentLost):
+            await exchange.run()
+        assert exchange.sent[0]["status"] == 200
+        assert len(exchange.response.content) <= 700_000
+        assert exchange.sent[-1]["more_body"]
+
+
+async def test_nothing_is_read_for_a_client_that_left(tmp_path: Path) -> None:
+    """When the client goes amid a pull, the rest of the blob is not read."""
+    async with open_registry(tmp_path) as registry:
+        app = create_app(registry)
+        async with served(app) as client:
+            digest = await Repository(client).push_blob(bytes(8 * 1024 * 1024))
+        exchange = Exchange(app, "GET", f"/v2/library/thing/blobs/{digest}", messages=[body(b""), DISCONNECT])
+        await exchange.run()
+        assert len(exchange.response.content) < 4 * 1024 * 1024

@@ -243,6 +243,16 @@ async def test_missing_content_is_named(repository: Repository) -> None:
     assert (await repository.head("manifests/latest")).status_code == 404
 
 
+async def test_the_same_layer_twice(repository: Repository) -> None:
+    """An image may have a layer twice; if it is missing, each place is named."""
+    await repository.push_blob(CONFIG)
+    document = image(CONFIG, [LAYER, LAYER])
+    found = errors(await repository.put(document, "twice"), 404, "MANIFEST_BLOB_UNKNOWN")
+    assert [each["detail"]["path"] for each in found] == ["$.layers[0]", "$.layers[1]"]
+    await repository.push_blob(LAYER)
+    await repository.push(document, "twice")
+
+
 async def test_missing_child_is_named(repository: Repository) -> None:
     """A missing child of an index is named too; a blob of its digest is no child."""
     child = await repository.push_image()

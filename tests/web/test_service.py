@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,9 @@ async def test_given_registry_stays_its_owners(registry: Registry) -> None:
         assert (await Repository(client).post()).status_code == 202
 
 
-async def lifespan(app: Any, *messages: str) -> list[Any]:
+async def lifespan(app: Any, *messages: str, sent: list[Any] | None = None) -> list[Any]:
     """What an application says to lifespan messages."""
-    waiting, sent = iter(messages), []
+    waiting, sent = iter(messages), [] if sent is None else sent
 
     async def receive() -> dict[str, str]:
         return {"type": f"lifespan.{next(waiting)}"}
@@ -160,6 +161,27 @@ async def test_failed_startup(tmp_path: Path) -> None:
     (said,) = await lifespan(create_app(root=str(tmp_path / "file")), "startup")
     assert said["type"] == "lifespan.startup.failed"
     assert str(tmp_path / "file") in said["message"]
+
+
+async def test_broken_facts(tmp_path: Path) -> None:
+    """Facts that are no database fail the startup with the reason, and the traceback goes to the host's log."""
+    (tmp_path / "moorage.db").write_bytes(b"no database" * 1000)
+    said: list[Any] = []
+    with pytest.raises(sqlite3.DatabaseError):
+        await lifespan(create_app(root=str(tmp_path)), "startup", sent=said)
+    assert "file is not a database" in said[0]["message"]
+
+
+async def test_storage_by_url(tmp_path: Path) -> None:
+    """A file URL names the folder; one of another host is refused."""
+    app = create_app(storage=f"file://{tmp_path}/a%20b")
+    async with served(app) as client:
+        await Repository(client).push_blob(LAYER)
+    await app.aclose()
+    assert (tmp_path / "a b" / "moorage.db").is_file()
+    for storage in ("file://elsewhere/x", "file:x", "filesystem:x"):
+        with pytest.raises(SettingsError, match="storage"):
+            await create_app(storage=storage).open()
 
 
 async def test_mounted_without_lifespan(tmp_path: Path) -> None:
