@@ -66,7 +66,8 @@ async def test_kill_while_bytes_arrive(tmp_path: Path, workers: int) -> None:
         def most_arrived() -> bool:
             return sum(sizes(tmp_path)) > half + half // 2
 
-        await kill_when(most_arrived, server, put, split(content[half:], 60), announced)
+        async with Connection(server.host) as client:
+            await kill_when(most_arrived, server, client, put, split(content[half:], 60), announced)
         server.start()
         await assert_absent_then_resume(server, session, content, half)
         check(tmp_path)
@@ -80,8 +81,11 @@ async def test_kill_between_the_bytes_and_the_fact(tmp_path: Path, workers: int)
     with running(tmp_path, "--workers", str(workers)) as server:
         session = await start(server, content[:half])
         put = f"{session}?digest={digest_of(content)}"
-        with facts_held(tmp_path) as awaited:
-            await kill_when(lambda: len(content) in sizes(tmp_path) and awaited(), server, put, content[half:])
+        async with Connection(server.host) as client:
+            await settled(client)
+            with facts_held(tmp_path) as awaited:
+                whole = lambda: len(content) in sizes(tmp_path) and awaited()  # noqa: E731
+                await kill_when(whole, server, client, put, content[half:])
         server.start()
         await assert_absent_then_resume(server, session, content, half)
         check(tmp_path)
@@ -95,8 +99,10 @@ async def test_kill_between_a_manifest_and_its_answer(tmp_path: Path, workers: i
     path = f"/v2/crash/manifests/{digest_of(content)}?{'&'.join(f'tag={tag}' for tag in tags)}"
     typed = {"Content-Type": OCI_MANIFEST}
     with running(tmp_path, "--workers", str(workers)) as server:
-        with facts_held(tmp_path) as awaited:
-            await kill_when(awaited, server, path, content, typed)
+        async with Connection(server.host) as client:
+            await settled(client)
+            with facts_held(tmp_path) as awaited:
+                await kill_when(awaited, server, client, path, content, typed)
         server.start()
         async with Connection(server.host) as client:
             for reference in (*tags, digest_of(content)):
@@ -246,23 +252,28 @@ async def start(server: Server, content: bytes) -> str:
     return session
 
 
+async def settled(client: Connection) -> None:
+    """What the client's worker does by itself at its start is done: a later change was acknowledged."""
+    assert (await client.request("POST", "/v2/crash/blobs/uploads/")).status == 202
+
+
 async def kill_when(
     ready: Callable[[], bool],
     server: Server,
+    client: Connection,
     path: str,
     body: bytes | list[bytes],
     headers: Mapping[str, str] | None = None,
 ) -> None:
     """Send a PUT and kill the server once it is ``ready``, which is before it has answered."""
-    async with Connection(server.host) as client:
-        sent = asyncio.create_task(client.request("PUT", path, body, headers))
-        async with asyncio.timeout(20):
-            while not ready():
-                await asyncio.sleep(0.002)
-        assert not sent.done(), sent
-        server.kill()
-        with pytest.raises(Unanswered):
-            await sent
+    sent = asyncio.create_task(client.request("PUT", path, body, headers))
+    async with asyncio.timeout(20):
+        while not ready():
+            await asyncio.sleep(0.002)
+    assert not sent.done(), sent
+    server.kill()
+    with pytest.raises(Unanswered):
+        await sent
 
 
 async def assert_absent_then_resume(server: Server, session: str, content: bytes, received: int) -> None:

@@ -32,6 +32,7 @@ def serve(settings: Settings) -> int:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     _warn_if_open(settings)
     _check_folder(settings)
     sockets = _bind(settings)
@@ -169,6 +170,11 @@ class _Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Cutting a transfer off at the end of draining is no fault, and needs no traceback."""
+    return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
 
 
 def _bind(settings: Settings) -> list[socket.socket]:

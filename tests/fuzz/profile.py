@@ -3,7 +3,9 @@
 import os
 from typing import Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
+
+from tests.server import CI
 
 FACTOR: Final = int(os.environ.get("TEST_FACTOR", "1"))
 
@@ -14,8 +16,9 @@ def bounded(examples: int, *, steps: int = 50) -> settings:
         max_examples=examples * FACTOR,
         stateful_step_count=steps,
         deadline=None,
-        derandomize=bool(os.environ.get("CI")) and FACTOR == 1,
+        derandomize=CI and FACTOR == 1,
         print_blob=True,
         report_multiple_bugs=False,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )

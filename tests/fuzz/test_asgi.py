@@ -134,7 +134,7 @@ def test_any_path_and_method(door: Door, method: str, path: str, query: str) -> 
     hold(door, method, targets.joined(path, query))
 
 
-@bounded(400)
+@bounded(300)
 @given(targets.endpoint_requests(), targets.queries, targets.headers)
 def test_any_query_and_headers(
     door: Door, request_line: tuple[str, str], query: str, headers: list[tuple[str, str]]
@@ -157,7 +157,7 @@ def test_any_headers_on_content(door: Door, headers: list[tuple[str, str]]) -> N
             assert answer.body == whole[int(first) : int(last) + 1]
 
 
-@bounded(400)
+@bounded(300)
 @given(st.one_of(targets.tags, st.none()), bodies.manifests, st.one_of(st.none(), targets.media_types))
 def test_any_manifest(door: Door, tag: str | None, body: bytes, media_type: str | None) -> None:
     "What is stored is what was pushed, byte for byte, and can be listed; what is not is refused with a reason."
@@ -174,7 +174,7 @@ def test_any_manifest(door: Door, tag: str | None, body: bytes, media_type: str 
 _STEPS = st.tuples(targets.endpoint_requests(), targets.queries, targets.headers, bodies.sent, st.integers(0, 9))
 
 
-@bounded(150)
+@bounded(100)
 @given(st.lists(_STEPS, min_size=1, max_size=12))
 def test_any_sequence(
     steps: list[tuple[tuple[str, str], str, list[tuple[str, str]], bytes | list[bytes], int]],

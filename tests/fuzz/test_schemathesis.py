@@ -8,7 +8,6 @@ import httpx
 import pytest
 import schemathesis
 from schemathesis import checks
-from schemathesis.generation import GenerationMode
 
 from moorage.spec.digest import compute
 from moorage.spec.manifest import OCI_MANIFEST
@@ -29,13 +28,7 @@ MANIFEST = json.dumps(
 ).encode()
 
 
-def _configured() -> schemathesis.Config:
-    config = schemathesis.Config()
-    config.projects.default.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-    return config
-
-
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=_configured())
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 CHECKS = checks.CHECKS.get_by_names(
     [
         "not_a_server_error",

@@ -48,8 +48,8 @@ def upload(server: Server) -> str:
 
 
 def open_session(server: Server) -> str:
-    answer = httpx.post(f"{server.url}/v2/{targets.NAME}/blobs/uploads/")
-    return str(answer.headers["location"]).rpartition("/")[2]
+    (answer,) = answers(exchange(server.host, message("POST", f"/v2/{targets.NAME}/blobs/uploads/")), ["POST"])
+    return (answer.header("location") or "").rpartition("/")[2]
 
 
 def message(method: str, target: str, headers: bytes = CLOSE, body: bytes = b"") -> bytes:
@@ -147,7 +147,7 @@ def test_any_path(server: Server, method: str, path: str, query: str) -> None:
     assert hold(method, None if "#" in target else target, exchange(server.host, message(method, target))) is not None
 
 
-@bounded(300)
+@bounded(250)
 @given(targets.endpoint_requests(), targets.queries, targets.headers, bodies.sent)
 def test_any_request(
     server: Server,
@@ -194,7 +194,7 @@ def test_any_bytes(server: Server, noise: bytes, at: int, alone: bool) -> None:
     data = noise if alone else good[:at] + noise + good[at:]
     received = exchange(server.host, data, complete=False)
     assert SECRET not in received
-    assert received == b"" or b" 400 " in received[:13] or int(received[9:12]) < 500
+    assert not received or int(received.removeprefix(b"HTTP/1.1 ")[:3]) < 500
 
 
 @bounded(40)

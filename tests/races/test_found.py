@@ -1,11 +1,17 @@
 """Faults of the protocol, each as the fewest requests that show it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from moorage import Policy
+from moorage import Digest, Policy, Registry
+from moorage.metadata.base import Row
+from moorage.metadata.sqlite import SQLiteMetadata
+from moorage.spec.errors import BlobUploadUnknown
+from moorage.storage.filesystem import FilesystemBlobStore
 from tests.fuzz.answer import Answer
 from tests.fuzz.door import Door
 from tests.races.model import OCI_INDEX, OCI_MANIFEST, digest_of
@@ -74,3 +80,40 @@ def test_bytes_that_were_of_an_unknown_type_have_a_subject_once_they_are_a_manif
         assert put(door, "v1", content).header("oci-subject") == SUBJECT
         found = door.ask("GET", f"/v2/a/referrers/{SUBJECT}").json["manifests"]
     assert [each["digest"] for each in found] == [digest_of(content)]
+
+
+class _Interrupted(SQLiteMetadata):
+    """Facts that let ``between`` happen just before the question that comes after ``wait`` others."""
+
+    wait = -1
+    between: Callable[[], Awaitable[object]]
+
+    async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
+        self.wait -= 1
+        if self.wait == -1:
+            await self.between()
+        return await super().fetch(query, *parameters)
+
+
+@pytest.mark.parametrize("wait", [0, 1, 2])
+async def test_a_close_that_comes_too_late_finds_no_session(tmp_path: Path, wait: int) -> None:
+    "Whenever another worker closes the session: what the client sent is not wrong, so it is not told that it is."
+    facts = _Interrupted(tmp_path / "moorage.db")
+    async with (
+        Registry(FilesystemBlobStore(tmp_path / "blobs"), facts) as one,
+        Registry(FilesystemBlobStore(tmp_path / "blobs"), SQLiteMetadata(tmp_path / "moorage.db")) as other,
+    ):
+        session = await other.uploads.start("a")
+        await other.uploads.append("a", session.id, _pieces(b"start"))
+        facts.between = lambda: other.uploads.finish("a", session.id, digest_of(b"start"))
+        facts.wait = wait
+        try:
+            stored = await one.uploads.finish("a", session.id, digest_of(b"startend"), _pieces(b"end"))
+        except BlobUploadUnknown:
+            stored = Digest(digest_of(b"start"))
+        facts.wait = -1
+        assert (await one.blobs.get("a", stored)).digest == stored
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    yield content

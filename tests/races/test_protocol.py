@@ -231,4 +231,4 @@ def _query(n: int | None, last: str) -> str:
 
 
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = bounded(60, steps=50)
+TestProtocol.settings = bounded(50, steps=50)

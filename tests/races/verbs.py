@@ -28,7 +28,8 @@ _NO_BLOB = _error(404, "BLOB_UNKNOWN")
 _NO_MANIFEST = _error(404, "MANIFEST_UNKNOWN")
 _NO_NAME = _error(404, "NAME_UNKNOWN")
 _WRONG_DIGEST = _error(400, "DIGEST_INVALID")
-_IN_USE = _error(405, "DENIED", Allow="GET, HEAD")
+_BLOB_IN_USE = _error(405, "DENIED", Allow="GET, HEAD")
+_MANIFEST_IN_USE = _error(405, "DENIED", Allow="GET, HEAD, PUT")
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Model:
         if digest not in repository.blobs:
             return _NO_BLOB
         if repository.needs(digest):
-            return _IN_USE
+            return _BLOB_IN_USE
         repository.blobs.remove(digest)
         return Expected(202, {}, b"")
 
@@ -165,7 +166,7 @@ class Model:
             del repository.tags[reference]
             return Expected(202, {}, b"")
         if repository.needs(digest):
-            return _IN_USE
+            return _MANIFEST_IN_USE
         gone = repository.manifests.pop(digest)
         repository.tags = {tag: named for tag, named in repository.tags.items() if named != digest}
         if gone.subject:

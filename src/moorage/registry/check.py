@@ -98,7 +98,7 @@ async def _manifest_faults(metadata: Metadata, row: tuple[int, str, str, str, in
     try:
         facts = parse(content, media_type, allow_unknown=True)
     except RegistryError as error:
-        return [*faults, str(error)]
+        return [*faults, "; ".join(filter(None, (error.text, *(str(each) for each in error.details if each))))]
     if facts.subject != subject:
         faults.append(f"its subject is {facts.subject}, not {subject}")
     known = {child for (child,) in await metadata.fetch("check_references", repository_id, digest)}

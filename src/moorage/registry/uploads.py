@@ -109,6 +109,8 @@ class Uploads:
         self, session: UploadSession, digest: Digest, body: Body | None, length: int | None, actor: str
     ) -> Digest:
         segments = await uploads.segments(self._parts.metadata, session.id)
+        if sum(size for _, size in segments) != session.received:  # moved on or closed between the two questions
+            raise out_of_order((await self.get(session.repository, session.id)).received, session.received)
         keys, made = [key for key, _ in segments], list[Key]()
         chunk = await _begun(body) if body is not None else None
         if chunk is None:

@@ -84,7 +84,7 @@ def parse(content: bytes, content_type: str | None, *, allow_unknown: bool = Fal
     ``content_type`` is the header as it came: parameters are ignored, and without it the body's ``mediaType`` or
     its shape decides. Raises ``ManifestInvalid`` whose ``detail`` names the JSON path.
     """
-    declared = (content_type or "").partition(";")[0].strip().lower()
+    declared = (content_type or "").partition(";")[0].strip()
     document = _load(content)
     media_type = _media_type(document, declared)
     if media_type in MANIFESTS:
@@ -159,10 +159,11 @@ def _media_type(document: dict[str, Any], declared: str) -> str:
     stated = document.get("mediaType")
     if stated is not None and not isinstance(stated, str):
         _refuse("$.mediaType", "Expected `str | null`")
-    if declared and stated and stated.lower() != declared:
+    if declared and stated and stated.lower() != declared.lower():
         _refuse("$.mediaType", f"{stated[:256]!r} contradicts the Content-Type", content_type=declared[:256])
     if declared or stated:
-        return declared or str(stated)
+        given = declared or str(stated)
+        return given.lower() if given.lower() in KNOWN_TYPES else given
     return OCI_INDEX if "manifests" in document else OCI_MANIFEST
 
 

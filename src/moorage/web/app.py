@@ -83,9 +83,12 @@ class RegistryApp:
             await response.send(request, tracked)
         except ClientDisconnected:
             return
-        except asyncio.CancelledError:  # the time for draining is over
+        except asyncio.CancelledError:  # the time for draining is over; what the client still sends is not waited for
             if not started:
-                await self._fail(request, send, ServiceUnavailable())
+                response = _error_response(request, ServiceUnavailable())
+                response.add("Connection", "close")
+                await response.send(request, send)
+            raise
         except RegistryError as error:
             if started:
                 raise  # the client must see a cut connection, not a body that looks whole
@@ -115,16 +118,21 @@ class RegistryApp:
     async def _fail(self, request: Request, send: Send, error: RegistryError) -> None:
         if error.status >= 500:
             _log.error("%s %s: %s", request.method, request.path, error)
-        response = error_response(error)
-        response.headers.append(_API_VERSION)
-        if error.status == 405:
-            response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
+        response = _error_response(request, error)
         try:
             if not await request.drain():
                 response.add("Connection", "close")
         except ClientDisconnected:
             return
         await response.send(request, send)
+
+
+def _error_response(request: Request, error: RegistryError) -> Response:
+    response = error_response(error)
+    response.headers.append(_API_VERSION)
+    if error.status == 405:
+        response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
+    return response
 
 
 def _service(request: Request) -> Response | None:

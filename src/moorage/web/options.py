@@ -58,10 +58,10 @@ class WebOptions:
         if not self.trusted_proxies or not client or not _within(client[0], self.trusted_proxies):
             return {}
         said: dict[str, str] = {}
+        # Of several values the last was added by the proxy next to us, which is the one we trust.
         for name in ("proto", "host", "prefix"):
             if value := request.header(b"x-forwarded-" + name.encode()):
-                said[name] = value.split(",")[0].strip()
-        # The last element was added by the proxy next to us, which is the one we trust.
+                said[name] = value.rpartition(",")[2].strip()
         for pair in (request.header(b"forwarded") or "").rpartition(",")[2].split(";"):
             name, equals, value = pair.strip().partition("=")
             if equals and name.lower() in ("proto", "host"):

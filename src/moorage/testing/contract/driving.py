@@ -72,6 +72,11 @@ async def get(store: BlobStore, key: Key, start: int = 0, stop: int | None = Non
         return b"".join([piece async for piece in reading])
 
 
+def same(found: object, expected: object) -> bool:
+    """Whether both are equal. Compared here, since pytest would explain the difference of megabytes for hours."""
+    return found == expected
+
+
 async def is_absent(store: BlobStore, key: Key) -> bool:
     """Whether nothing is under ``key``, as ``size``, ``read`` and ``list`` say in agreement."""
     found = [await _found(store.size(key)), await _found(get(store, key)), key in await keys(store)]
