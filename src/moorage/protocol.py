@@ -3,7 +3,7 @@
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from moorage.spec.errors import RequestMalformed
-from moorage.web.asgi import error_response
+from moorage.web.asgi import API_VERSION, error_response
 
 
 class RegistryProtocol(HttpToolsProtocol):
@@ -11,6 +11,7 @@ class RegistryProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         response = error_response(RequestMalformed(detail={"reason": msg}))
+        response.headers.append(API_VERSION)
         response.add("Connection", "close")
         headers = b"".join(b"%b: %b\r\n" % header for header in response.headers)
         self.transport.write(STATUS_LINE[response.status] + headers + b"\r\n" + response.body)

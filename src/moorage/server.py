@@ -202,8 +202,13 @@ def _check_folder(settings: Settings) -> None:
     folder = storage_folder(settings)
     if folder is None:
         return
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in made:
+            parent = os.open(each.parent, os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(parent)
+            os.close(parent)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:

@@ -176,7 +176,7 @@ class Machine(RuleBasedStateMachine):
         repository = self.model.repositories.get(name)
         held = [*repository.tags, *repository.manifests] if repository else []
         held += [digest for digest in held if repository and repository.needs(digest)] * 3
-        return str(mostly(data, held, [*TAGS, ABSENT, "-no-tag"], "reference"))
+        return str(mostly(data, held, [*TAGS, *BLOBS, "-no-tag"], "reference"))
 
     def look_at_everything(self) -> None:
         """Every tag, manifest, blob, session and list of referrers, there and not there."""

@@ -117,7 +117,7 @@ class Model:
         for each in tags or [digest]:
             if not condition.holds(repository.resolve(each)):
                 return _precondition(repository.resolve(each))
-        is_list = media_type == OCI_INDEX and any(map(is_fallback, tags))
+        is_list = media_type == OCI_INDEX and tags != [] and all(map(is_fallback, tags))
         needed = [] if is_list else references(content, media_type)
         missing = [(each, path) for each, kind, path in needed if not repository.holds(each, kind)]
         if missing:

@@ -62,7 +62,7 @@ class _Common(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ImageManifest(_Common, frozen=True, rename="camel", kw_only=True):
-    """``config`` is optional on image-spec main; Go writes an empty list as null."""
+    """``config`` is not insisted on; Go writes an empty list as null."""
 
     config: Descriptor | None = None
     layers: list[Descriptor] | None

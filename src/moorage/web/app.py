@@ -5,17 +5,15 @@ import contextlib
 import logging
 from collections.abc import Callable
 from importlib import resources
-from typing import Final
 
 from moorage.registry import Registry
 from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavailable
 from moorage.spec.routes import match, methods
 from moorage.web import v2
-from moorage.web.asgi import JSON, Message, Receive, Request, Response, Scope, Send, error_response
+from moorage.web.asgi import API_VERSION, JSON, Message, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
 
 _log = logging.getLogger("moorage.web")
-_API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 
 
 class RegistryApp:
@@ -109,7 +107,7 @@ class RegistryApp:
             raise
         call = v2.Call(request, registry, self._options, repository, reference)
         response = await v2.ENDPOINTS[endpoint.name](call)
-        response.headers.append(_API_VERSION)
+        response.headers.append(API_VERSION)
         if self._options.warnings and repository:
             for warning in self._options.warnings_for(repository):
                 response.add("Warning", warning)
@@ -129,7 +127,7 @@ class RegistryApp:
 
 def _error_response(request: Request, error: RegistryError) -> Response:
     response = error_response(error)
-    response.headers.append(_API_VERSION)
+    response.headers.append(API_VERSION)
     if error.status == 405:
         response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
     return response

@@ -1,6 +1,7 @@
 """Requests and responses over bare ASGI: the hot path carries no framework."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ Header = tuple[bytes, bytes]
 
 JSON: Final = "application/json"
 _DRAINED: Final = 1024 * 1024
+_DRAINING: Final = 5.0  # seconds
+API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 # A digest is a checked str, which msgspec does not take for one.
 _ENCODE: Final = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -91,11 +94,13 @@ class Request:
         if b"expect" in self.headers:  # the client waits for a go-ahead, which it will not get
             return False
         taken = 0
-        async for piece in self.stream():
-            taken += len(piece)
-            if taken > _DRAINED:
-                return False
-        return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAINING):
+                async for piece in self.stream():
+                    taken += len(piece)
+                    if taken > _DRAINED:
+                        break
+        return self.ended
 
 
 @dataclass(slots=True)
