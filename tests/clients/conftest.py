@@ -1,9 +1,9 @@
 """One registry for all clients; each test has a repository of its own."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,11 +14,12 @@ from tests.server import running
 
 
 @pytest.fixture(scope="session")
-def scratch() -> Iterator[Path]:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for large things, gone after the tests."""
-    # Not pytest's: podman takes no path of more than 50 characters, sockets none of more than 107.
-    with TemporaryDirectory(prefix="moorage-") as folder:
-        yield Path(folder)
+    # One short name: podman waits 20 s for a container where its folder's path has more than 50 characters.
+    folder = tmp_path_factory.mktemp("clients", numbered=False)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

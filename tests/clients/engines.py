@@ -67,7 +67,8 @@ def _daemon(run: Home, root: Path, command: tuple[str, ...], ask: Callable[[], D
     log = root / f"{command[0]}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [tool(command[0]), *command[1:]],
+            # Not even a test run that is killed leaves it behind.
+            [tool("setpriv"), "--pdeathsig", "TERM", tool(command[0]), *command[1:]],
             env=run.variables,
             stdin=subprocess.DEVNULL,
             stdout=file,

@@ -78,7 +78,7 @@ class Home:
             "auth.json": "{}",
             "registries.conf": "unqualified-search-registries = []\n",
             "storage.conf": (
-                f'[storage]\ndriver = "vfs"\ngraphroot = "{self.path}/graph"\nrunroot = "{self.path}/run/graph"\n'
+                f'[storage]\ndriver = "vfs"\ngraphroot = "{self.path}/graph"\nrunroot = "{self.path}/run"\n'
             ),
             # runc knows every control group layout; raising a limit needs a right that a small VM may lack.
             "containers.conf": (

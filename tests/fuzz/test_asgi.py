@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from moorage import Policy
 from moorage.spec.digest import compute
 from moorage.spec.manifest import OCI_MANIFEST
 from tests.fuzz import bodies, targets
@@ -169,6 +170,23 @@ def test_any_manifest(door: Door, tag: str | None, body: bytes, media_type: str 
         assert (pulled.status, pulled.body) == (200, body)
         if subject := answer.header("oci-subject"):
             assert hold(door, "GET", f"/v2/{targets.NAME}/referrers/{subject}").status in (200, 400)
+
+
+@bounded(200)
+@given(bodies.manifests, st.one_of(st.none(), targets.media_types), st.sampled_from(["v1", targets.FALLBACK]))
+def test_any_manifest_where_much_is_allowed(body: bytes, media_type: str | None, tag: str) -> None:
+    "Of any type, and with nothing there of what it references: what is stored still comes back as it was."
+    headers = [] if media_type is None else [("Content-Type", media_type)]
+    with quiet(), Door(policy=Policy(unknown_manifests=True, sparse="all")) as door:
+        answer = door.ask("PUT", f"/v2/a/manifests/{tag}", headers, body)
+        check("PUT", answer)
+        assert answer.status in (201, 400)
+        if answer.status == 201:
+            pulled = door.ask("GET", f"/v2/a/manifests/{answer.header('docker-content-digest')}")
+            check("GET", pulled)
+            assert (pulled.status, pulled.body) == (200, body)
+            if declared := (media_type or "").partition(";")[0].strip():
+                assert (pulled.header("content-type") or "").lower() == declared.lower()
 
 
 _STEPS = st.tuples(targets.endpoint_requests(), targets.queries, targets.headers, bodies.sent, st.integers(0, 9))

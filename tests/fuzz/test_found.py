@@ -44,6 +44,12 @@ def test_a_lone_surrogate_is_accepted_or_refused(door: Door, content: str) -> No
     assert push(door, "latest", content).status in (201, 400)
 
 
+def test_embedded_data_that_is_not_ascii_is_refused(door: Door) -> None:
+    descriptor = {"mediaType": "a/b", "digest": "md5:0", "size": 1, "data": "é"}
+    answer = push(door, "latest", json.dumps({"schemaVersion": 2, "layers": [descriptor]}))
+    assert (answer.status, answer.codes) == (400, ["MANIFEST_INVALID"])
+
+
 @pytest.mark.parametrize("value", [r'"\ud800"', "1e999"])
 def test_what_a_manifest_may_hold_a_referrers_list_may_hold(door: Door, value: str) -> None:
     content = f'{{"schemaVersion": 2, "manifests": [], "x": {value}}}'

@@ -47,7 +47,6 @@ def test_an_index_that_was_a_referrers_list_needs_its_children_once_it_has_a_tag
     assert door.ask("DELETE", f"/v2/a/manifests/{digest_of(IMAGE)}").status == 405
 
 
-@pytest.mark.xfail(strict=True, reason="with the type all that was known of the references is forgotten")
 def test_an_index_that_has_a_tag_keeps_its_children_whatever_its_bytes_are_pushed_as(door: Door) -> None:
     put(door, "child", IMAGE)
     put(door, "v1", index(descriptor(IMAGE)), DOCKER_LIST)

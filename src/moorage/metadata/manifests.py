@@ -54,6 +54,7 @@ def store(
     """
     annotations = msgspec.json.encode(facts.annotations).decode() if facts.annotations else None
     described = (facts.subject, facts.artifact_type, annotations)
+    needed: set[str] = set()
     known = yield from one("manifest_type", repository_id, digest)
     if known is None:
         row = (facts.media_type, len(content), *described, change.at, content)
@@ -61,7 +62,9 @@ def store(
         yield from change.record("manifest.push", repository, digest=digest)
     elif known[0] != facts.media_type:
         yield from run("set_manifest_facts", repository_id, digest, facts.media_type, *described)
+        needed = {child for (child,) in (yield from run("needed", repository_id, digest))}
         yield from run("delete_references", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
     for each in facts.references:
-        yield from run("add_reference", repository_id, digest, each.digest, each.kind, int(each.required))
+        required = int(each.required or each.digest in needed)
+        yield from run("add_reference", repository_id, digest, each.digest, each.kind, required)

@@ -77,6 +77,9 @@ INSERT INTO manifest_references (repository_id, parent, child, kind, required) V
 ON CONFLICT (repository_id, parent, child, kind) DO UPDATE SET required = excluded.required
 WHERE excluded.required > manifest_references.required;
 
+-- name: needed
+SELECT child FROM manifest_references WHERE repository_id = $1 AND parent = $2 AND required = 1;
+
 -- name: delete_references
 DELETE FROM manifest_references WHERE repository_id = $1 AND parent = $2;
 

@@ -51,6 +51,8 @@ class Digest(str):
 
 def fault(text: str) -> str | None:
     """What keeps ``text`` from being a digest, or None; an unregistered algorithm is no fault."""
+    if len(text) > _LONGEST:
+        return f"longer than {_LONGEST} characters"
     if not (found := GRAMMAR.fullmatch(text)):
         return "not of the form <algorithm>:<encoded>"
     algorithm, encoded = found["algorithm"], found["encoded"]

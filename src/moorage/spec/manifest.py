@@ -5,7 +5,6 @@ as they came: nothing here is ever written back.
 """
 
 import base64
-import binascii
 import json
 import re
 from typing import Any, Final, Literal, NoReturn, TypeVar
@@ -231,7 +230,7 @@ def _check_data(descriptor: Descriptor, path: str) -> None:
     """Embedded content is the content; image-spec "Embedded Content"."""
     try:
         content = base64.b64decode(descriptor.data or "", validate=True)
-    except binascii.Error:
+    except ValueError:  # also what is not ASCII
         _refuse(f"{path}.data", "not base64")
     algorithm = descriptor.digest.partition(":")[0]
     if len(content) != descriptor.size:
