@@ -76,7 +76,7 @@ class Distribution(Peer):
     build = "go module github.com/distribution/distribution/v3/cmd/registry v3.1.2"
 
     def missing(self) -> str | None:
-        return None if tool(self.binary) else f"no {self.binary} on PATH or in {TOOLS} ({self.build})"
+        return None if tool(self.binary) else f"no {self.binary} on PATH or in the cache of tools ({self.build})"
 
     def version(self) -> str:
         return said(str(tool(self.binary)), "--version")
@@ -112,7 +112,7 @@ class Olareg(Peer):
 
     def missing(self) -> str | None:
         build = "go module github.com/olareg/olareg/cmd/olareg v0.2.2"
-        return None if tool("olareg") else f"no olareg on PATH or in {TOOLS} ({build})"
+        return None if tool("olareg") else f"no olareg on PATH or in the cache of tools ({build})"
 
     def version(self) -> str:
         return said(str(tool("olareg")), "version")
@@ -137,7 +137,7 @@ class Zot(Peer):
     durability = "none by default (its `commit` setting is off)"
 
     def missing(self) -> str | None:
-        return None if tool("zot") else f"no zot on PATH or in {TOOLS} (no package holds it)"
+        return None if tool("zot") else "no zot on PATH or in the cache of tools (no package holds it)"
 
     def version(self) -> str:
         return said(str(tool("zot")), "--version")
