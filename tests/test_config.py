@@ -55,6 +55,10 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "drain_timeout": ("1.5", "1.5", 1.5),
     "keep_alive": ("5", "5", 5.0),
     "log_level": ('"debug"', "debug", "debug"),
+    "tls_certificate": ('"/etc/tls.crt"', "/etc/tls.crt", "/etc/tls.crt"),
+    "tls_key": ('"/etc/tls.key"', "/etc/tls.key", "/etc/tls.key"),
+    "tls_key_password": ('"sesame"', "sesame", "sesame"),
+    "insecure_http": ("true", "true", True),
     "location": ('"absolute"', "absolute", "absolute"),
     "public_url": ('"https://a.example/b"', "https://a.example/b", "https://a.example/b"),
     "trusted_proxies": ('["10.0.0.0/8", "::1"]', "10.0.0.0/8, ::1", ["10.0.0.0/8", "::1"]),
@@ -73,14 +77,20 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
 }
 
 
+# What a setting makes no sense without.
+NEEDED = {"tls_key": ("tls_certificate",), "tls_key_password": ("tls_certificate",)}
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"warnings"}))
 def test_every_setting_from_file_and_environment(file: Path, name: str) -> None:
     """Each setting can be given in the file and in the environment."""
     toml, text, value = EXAMPLES[name]
     assert getattr(Settings(), name) != value
+    needed = {each: EXAMPLES[each][1] for each in NEEDED.get(name, ())}
+    variables = {f"MOORAGE_{each.upper()}": given for each, given in needed.items()}
     file.write_text(f"{name} = {toml}\n")
-    assert getattr(load(file), name) == value
-    assert getattr(load(environment={f"MOORAGE_{name.upper()}": text}), name) == value
+    assert getattr(load(file, variables), name) == value
+    assert getattr(load(environment=variables | {f"MOORAGE_{name.upper()}": text}), name) == value
 
 
 def test_warnings(file: Path) -> None:
@@ -124,6 +134,9 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("workers", 257, "257", "from 1 to 256"),
     ("drain_timeout", -1, "-1", "a number from 0"),
     ("log_level", "loud", "'loud'", "debug, error, info, warning"),
+    ("tls_certificate", 5, "5", "text"),
+    ("tls_key", "/etc/tls.key", "tls_key", "both or neither"),
+    ("insecure_http", "perhaps", "'perhaps'", "true, false"),
     ("location", "here", "'here'", "absolute, relative"),
     ("public_url", "registry.example.com", "'registry.example.com'", "https?://"),
     ("public_url", "https://a.example?x", "'https://a.example?x'", "https?://"),
@@ -238,6 +251,46 @@ def test_kubernetes_service_variables_are_ignored() -> None:
 def test_other_variables_are_ignored() -> None:
     """Variables of others are none of ours."""
     assert load(environment={"HOST": "x", "PORT": "y", "XMOORAGE_PORT": "z", "PATH": "/bin"}) == Settings()
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_secret_in_a_file(file: Path, tmp_path: Path, end: str) -> None:
+    """A secret may stand in a file of its own, which the settings' file or the environment names."""
+    (tmp_path / "secret").write_bytes(f"open sesame{end}".encode())
+    needed = {"MOORAGE_TLS_CERTIFICATE": "x"}
+    file.write_text(f'tls_key_password_file = "{tmp_path}/secret"\n')
+    assert load(file, needed).tls_key_password == "open sesame"
+    named = needed | {"MOORAGE_TLS_KEY_PASSWORD_FILE": f"{tmp_path}/secret"}
+    assert load(environment=named).tls_key_password == "open sesame"
+    assert load(file, needed | {"MOORAGE_TLS_KEY_PASSWORD": "other"}).tls_key_password == "other"
+
+
+def test_wrong_secret(file: Path, tmp_path: Path) -> None:
+    """What is wrong with a secret is told without it."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty").touch()
+    for text, words in (
+        ("tls_key_password = 123454321", "Expected `str | null`"),
+        (f'tls_key_password_file = "{tmp_path}/absent"', "absent': No such file"),
+        (f'tls_key_password_file = "{tmp_path}/binary"', "binary': it is not text"),
+        (f'tls_key_password_file = "{tmp_path}/empty"', "length >= 1"),
+        ("tls_key_password_file = 5", "it is not text"),
+        ('tls_key_password = "12345"\ntls_key_password_file = "x"', "stands here twice"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match=r"tls_key_password.*allowed: ") as caught:
+            load(file)
+        assert words in str(caught.value)
+        assert "12345" not in str(caught.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    """Settings that are printed show what is set, but for secrets."""
+    shown = repr(Settings(tls_certificate="/etc/tls.crt", tls_key_password="open sesame", port=1))
+    assert "tls_certificate='/etc/tls.crt'" in shown
+    assert "port=1" in shown
+    assert "tls_key_password=(not shown)" in shown
+    assert "sesame" not in shown
 
 
 def test_memory_has_one_worker() -> None:

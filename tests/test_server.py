@@ -279,7 +279,7 @@ def test_storage_url(tmp_path: Path) -> None:
 
 def test_all_addresses(tmp_path: Path) -> None:
     """A server on all addresses says localhost, and warns that whoever reaches it can change everything."""
-    with running(tmp_path, "--host", "0.0.0.0") as server:
+    with running(tmp_path, "--host", "0.0.0.0", "--insecure-http") as server:
         assert server.url.startswith("http://localhost:")
         eventually(lambda: "anyone who reaches 0.0.0.0 can push, pull and delete" in server.log, "the warning")
         assert httpx.get(f"{server.url.replace('localhost', '127.0.0.1')}/v2/").status_code == 200

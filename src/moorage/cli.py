@@ -73,6 +73,22 @@ def serve(
     workers: Annotated[
         str | None, typer.Option(metavar="N", help="Processes that share the root; default 1.")
     ] = None,
+    tls_certificate: Annotated[
+        str | None,
+        typer.Option(
+            "--tls-certificate", metavar="FILE", help="Serve HTTPS with this certificate and its chain (PEM)."
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        typer.Option("--tls-key", metavar="FILE", help="Its key (PEM); default: in the file of the certificate."),
+    ] = None,
+    insecure_http: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure-http", help="Serve plain HTTP beyond loopback, where others can read and change it."
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run the registry until it is told to stop (SIGTERM).
@@ -81,7 +97,16 @@ def serve(
     """
     from moorage.server import serve as run  # noqa: PLC0415  `moorage --version` needs none of it
 
-    arguments = {"host": host, "port": _number(port), "storage": storage, "root": root, "workers": _number(workers)}
+    arguments = {
+        "host": host,
+        "port": _number(port),
+        "storage": storage,
+        "root": root,
+        "workers": _number(workers),
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "insecure_http": insecure_http,
+    }
     raise typer.Exit(_guarded(lambda: run(_settings(config, arguments))))
 
 

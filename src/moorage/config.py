@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,8 @@ _KUBERNETES: Final = re.compile(r"MOORAGE_(SERVICE_.*|PORT_\d+_.*)")
 Bytes = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10 * 365 * 86400)]
+# Never shown; ``<name>_file`` names a file that holds it.
+Secret = Annotated[str, Meta(min_length=1, extra={"secret": True})]
 
 
 class SettingsError(Exception):
@@ -48,6 +50,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: Seconds = 75.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_key_password: Secret | None = None
+    insecure_http: bool = False
+
     location: Literal["relative", "absolute"] = "relative"
     public_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+(/[^?#]*)?$")] | None = None
     trusted_proxies: list[str] = []
@@ -65,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     upload_expiry: Annotated[float, Meta(ge=1, le=10 * 365 * 86400)] = 86400.0
     chunk_minimum: Annotated[int, Meta(ge=1)] | None = None
     housekeeping_interval: Annotated[float, Meta(ge=0.05, le=86400)] = 60.0
+
+    def __repr__(self) -> str:
+        shown = ((name, value) for name in NAMES if (value := getattr(self, name)) is not None)
+        return f"Settings({', '.join(f'{name}={_shown(name, value)}' for name, value in shown)})"
 
     def policy(self) -> Policy:
         """What the registry accepts and allows."""
@@ -92,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 _TYPES: Final[dict[str, Any]] = get_type_hints(Settings, include_extras=True)
 NAMES: Final = tuple(Settings.__struct_fields__)
+SECRETS: Final = frozenset(name for name, kind in _TYPES.items() if Secret in (kind, *get_args(kind)))
 
 
 def load(
@@ -121,11 +133,14 @@ def _from_file(file: str | os.PathLike[str] | None) -> dict[str, Any]:
         document = tomllib.loads(Path(file).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{file}: {error}") from error
-    return {name: _convert(name, value, f"{file}: {name}") for name, value in document.items()}
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        _take(values, name, value, f"{file}: {name}")
+    return values
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for variable, text in environment.items():
         name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX) or name == "config" or _KUBERNETES.fullmatch(variable):
@@ -135,8 +150,29 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         value: Any = text
         if name in ("trusted_proxies", "warnings"):
             value = _list(text, variable)
-        values[name] = _convert(name, value, variable, strict=False)
+        _take(values, name, value, variable, strict=False)
     return values
+
+
+def _take(values: dict[str, Any], name: str, value: Any, source: str, *, strict: bool = True) -> None:
+    """Add a setting to those of one source; that of a secret may name a file that holds it."""
+    setting = name.removesuffix("_file")
+    if setting in SECRETS:
+        if setting in values:
+            raise SettingsError(f"{source}: {setting} stands here twice; allowed: {setting} or {setting}_file")
+        if setting != name:
+            value = _content(setting, value, source)
+        name = setting
+    values[name] = _convert(name, value, source, strict=strict)
+
+
+def _content(setting: str, path: Any, source: str) -> str:
+    """The secret in a file, without the line's end."""
+    try:
+        return Path(path).expanduser().read_text("utf-8").rstrip("\r\n")
+    except (OSError, TypeError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{source} = {path!r}: {why}; allowed: a file that holds {setting}") from error
 
 
 def _list(text: str, variable: str) -> Any:
@@ -154,7 +190,11 @@ def _convert(name: str, value: Any, source: str, *, strict: bool = True) -> Any:
     try:
         return msgspec.convert(value, _TYPES[name], strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{source} = {value!r}: {error}; allowed: {allowed(name)}") from error
+        raise SettingsError(f"{source} = {_shown(name, value)}: {error}; allowed: {allowed(name)}") from error
+
+
+def _shown(name: str, value: Any) -> str:
+    return "(not shown)" if name in SECRETS else repr(value)
 
 
 def allowed(name: str) -> str:
@@ -187,6 +227,9 @@ def _in_words(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 def _check(settings: Settings) -> None:
     """What one setting's type cannot say."""
+    for name in ("tls_key", "tls_key_password"):
+        if getattr(settings, name) is not None and settings.tls_certificate is None:
+            raise SettingsError(f"{name} is set without tls_certificate; allowed: both or neither")
     for each in settings.trusted_proxies:
         try:
             ipaddress.ip_network(each, strict=False)

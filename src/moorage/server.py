@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import os
@@ -12,18 +13,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from moorage._version import __version__
 from moorage.build import create_app, storage_folder
 from moorage.config import Settings, SettingsError
 from moorage.protocol import RegistryProtocol
+from moorage.tls import ReloadedContext
 
 _log = logging.getLogger("moorage.server")
 _BACKLOG: Final = 2048
 _PAUSE: Final = 1.0  # seconds between a worker's start and that of the one in its place
+_HANDSHAKE: Final = 15.0  # seconds for the handshake of TLS
+_GOODBYE: Final = 2.0  # seconds for its end
+_LOOK: Final = 50  # tenths of a second between two looks at the files of TLS
 
 
 def serve(settings: Settings) -> int:
@@ -33,20 +39,27 @@ def serve(settings: Settings) -> int:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_is_fault)
-    _warn_if_open(settings)
+    address = _resolve(settings)
+    _check_exposure(settings, address)
+    tls = ReloadedContext.of(settings) if settings.tls_certificate else None
     _check_folder(settings)
-    sockets = _bind(settings)
+    sockets = _bind(settings, address)
     announce = _announcement(settings, sockets[0])
     if settings.workers == 1:
-        return _Worker(settings, sockets[0], announce).work()
-    return _Supervisor(settings, sockets, announce).run()
+        return _Worker(settings, tls, sockets[0], announce).work()
+    return _Supervisor(settings, tls, sockets, announce).run()
 
 
 class _Worker(uvicorn.Server):
     """One process that answers requests; tells when it does, and ends when ``lifeline`` is closed."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, ready: Callable[[], None], lifeline: int | None = None
+        self,
+        settings: Settings,
+        tls: ReloadedContext | None,
+        listener: socket.socket,
+        ready: Callable[[], None],
+        lifeline: int | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -60,9 +73,9 @@ class _Worker(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=max(1, round(settings.keep_alive)),
                 timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
-                backlog=_BACKLOG,
             )
         )
+        self._tls = tls
         self._listener = listener
         self._ready = ready
         self._lifeline = lifeline
@@ -74,11 +87,22 @@ class _Worker(uvicorn.Server):
             return 1
         return 0 if self.started else 1
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and not self.should_exit:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  it has one
+        # uvicorn's own gives TLS no times: a client that never says goodbye would hold the end for half a minute.
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        loop = asyncio.get_running_loop()
+        protocol: Any = self.config.http_protocol_class
+        make = functools.partial(protocol, self.config, self.server_state, self.lifespan.state)
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE, "ssl_shutdown_timeout": _GOODBYE}
+        self.servers = [await loop.create_server(make, sock=self._listener, backlog=_BACKLOG, **tls)]
+        self.started = True
+        if not self.should_exit:
             if self._lifeline is not None:
-                asyncio.get_running_loop().add_reader(self._lifeline, self._orphaned)
+                loop.add_reader(self._lifeline, self._orphaned)
             self._ready()
 
     @contextlib.contextmanager
@@ -87,7 +111,14 @@ class _Worker(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        if self._tls is not None:
+            loop.add_signal_handler(signal.SIGHUP, functools.partial(self._tls.reload, asked=True))
         yield
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._tls is not None and counter % _LOOK == 0:
+            self._tls.reload()
+        return await super().on_tick(counter)
 
     def _orphaned(self) -> None:
         assert self._lifeline is not None  # noqa: S101  only then this is called
@@ -98,8 +129,15 @@ class _Worker(uvicorn.Server):
 class _Supervisor:
     """Keeps ``workers`` processes running, each with a socket of its own on the one port."""
 
-    def __init__(self, settings: Settings, sockets: list[socket.socket], announce: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tls: ReloadedContext | None,
+        sockets: list[socket.socket],
+        announce: Callable[[], None],
+    ) -> None:
         self._settings = settings
+        self._tls = tls
         self._sockets = sockets
         self._announce = announce
         self._workers: dict[int, tuple[int, float]] = {}
@@ -109,6 +147,8 @@ class _Supervisor:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        if self._tls is not None:
+            signal.signal(signal.SIGHUP, self._pass_on)
         told, tell = os.pipe()
         for index in range(len(self._sockets)):
             self._start(index, tell)
@@ -136,6 +176,8 @@ class _Supervisor:
         os.close(self._lifeline[1])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        if self._tls is not None:  # it reads the files when it starts to answer
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for other, each in enumerate(self._sockets):
             if other != index:
                 each.close()
@@ -147,7 +189,7 @@ class _Supervisor:
 
         code = 1
         try:
-            code = _Worker(self._settings, self._sockets[index], ready, self._lifeline[0]).work()
+            code = _Worker(self._settings, self._tls, self._sockets[index], ready, self._lifeline[0]).work()
         except BaseException:  # noqa: BLE001  a forked process must not return into its parent's code
             _log.exception("a worker failed")
         finally:
@@ -167,9 +209,12 @@ class _Supervisor:
         self._stopping = True
         for each in self._sockets:
             each.close()
+        self._pass_on(signal.SIGTERM, None)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  a signal handler's form
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
@@ -177,25 +222,40 @@ def _is_fault(record: logging.LogRecord) -> bool:
     return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
 
 
-def _bind(settings: Settings) -> list[socket.socket]:
+_Address = tuple[socket.AddressFamily, Any]
+
+
+def _resolve(settings: Settings) -> _Address:
+    """The address that ``host`` and ``port`` mean; raises ``SettingsError``."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise _unusable(settings, settings.port, error) from error
+    return family, address
+
+
+def _bind(settings: Settings, resolved: _Address) -> list[socket.socket]:
     """A socket a worker, all on one port."""
     sockets: list[socket.socket] = []
-    port = settings.port
+    family, address = resolved
     try:
-        family, kind, protocol, _, _ = socket.getaddrinfo(
-            settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
         for _ in range(settings.workers):
-            listener = socket.socket(family, kind, protocol)
+            listener = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if settings.workers > 1:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind((settings.host, port))
-            port = listener.getsockname()[1]
+            listener.bind(address)
+            address = listener.getsockname()
     except OSError as error:
-        raise SettingsError(f"host = {settings.host!r}, port = {port}: {error.strerror or error}") from error
+        raise _unusable(settings, address[1], error) from error
     return sockets
+
+
+def _unusable(settings: Settings, port: int, error: OSError) -> SettingsError:
+    return SettingsError(f"host = {settings.host!r}, port = {port}: {error.strerror or error}")
 
 
 def _check_folder(settings: Settings) -> None:
@@ -220,19 +280,26 @@ def _announcement(settings: Settings, listener: socket.socket) -> Callable[[], N
     if ipaddress.ip_address(host).is_unspecified:
         host = "localhost"
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
     where = storage_folder(settings) or "memory, gone when it stops"
 
     def announce() -> None:
-        print(f"Moorage {__version__} serves http://{address} from {where}")  # noqa: T201
+        print(f"Moorage {__version__} serves {scheme}://{address} from {where}")  # noqa: T201
         print(f"Try it: docker tag busybox {address}/busybox && docker push {address}/busybox", flush=True)  # noqa: T201
 
     return announce
 
 
-def _warn_if_open(settings: Settings) -> None:
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = settings.host == "localhost"
-    if not loopback:
-        _log.warning("anyone who reaches %s can push, pull and delete: keep it behind a proxy", settings.host)
+def _check_exposure(settings: Settings, resolved: _Address) -> None:
+    """Plain HTTP beyond this machine has to be asked for; raises ``SettingsError``."""
+    if ipaddress.ip_address(resolved[1][0].partition("%")[0]).is_loopback:
+        return
+    if settings.tls_certificate is None and not settings.trusted_proxies:
+        if not settings.insecure_http:
+            raise SettingsError(
+                f"host = {settings.host!r}: others on the network could read and change what goes over plain HTTP; "
+                "allowed: a loopback address, tls_certificate, trusted_proxies (a proxy with TLS in front), "
+                "or insecure_http = true"
+            )
+        _log.warning("plain HTTP on %s: others on the network can read and change what is sent", settings.host)
+    _log.warning("anyone who reaches %s can push, pull and delete: keep it behind a proxy", settings.host)
