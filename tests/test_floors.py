@@ -10,7 +10,7 @@ import pytest
 import moorage
 
 SOURCE = Path(moorage.__file__).parent
-FLOORS = {"_version": 0, "spec": 0, "storage": 1, "metadata": 1, "registry": 2, "web": 3}
+FLOORS = {"_version": 0, "spec": 0, "storage": 1, "metadata": 1, "auth": 1, "registry": 2, "web": 3}
 TOP = 4  # config, build, server, cli and what else stands at the top
 # Facts name the keys of bytes, so they may see how a key is written, and nothing else of storage.
 BESIDE = {("metadata", "moorage.storage.base")}
@@ -22,6 +22,7 @@ LIBRARIES = {
     "spec": {"msgspec", "blake3"},
     "storage": set(),
     "metadata": {"msgspec"},
+    "auth": set(),
     "registry": set(),
     "web": {"msgspec"},
 }
@@ -31,6 +32,7 @@ FORBIDDEN = {
     "registry": INPUT_OUTPUT - {"asyncio"},
     "web": INPUT_OUTPUT - {"asyncio"},
     "storage": {"sqlite3"},
+    "auth": {"sqlite3", "socket", "http"},
 }
 
 
@@ -118,6 +120,9 @@ def test_backends_do_not_know_each_other(backend: str) -> None:
         ("storage", "from moorage.registry import Registry"),
         ("metadata", "from moorage.storage.memory import MemoryBlobStore"),
         ("metadata", "from moorage.storage import filesystem"),
+        ("auth", "from moorage.registry import Registry"),
+        ("auth", "from moorage.metadata.base import Metadata"),
+        ("auth", "import sqlite3"),
         ("registry", "import sqlite3"),
         ("registry", "def f():\n    import sqlite3"),
         ("registry", "from moorage.metadata.sqlite import SQLiteMetadata"),

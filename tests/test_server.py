@@ -279,7 +279,23 @@ def test_storage_url(tmp_path: Path) -> None:
 
 def test_all_addresses(tmp_path: Path) -> None:
     """A server on all addresses says localhost, and warns that whoever reaches it can change everything."""
-    with running(tmp_path, "--host", "0.0.0.0", "--insecure-http") as server:
+    with running(tmp_path, "--host", "0.0.0.0", "--insecure-http", MOORAGE_OPEN_ACCESS="true") as server:
         assert server.url.startswith("http://localhost:")
         eventually(lambda: "anyone who reaches 0.0.0.0 can push, pull and delete" in server.log, "the warning")
         assert httpx.get(f"{server.url.replace('localhost', '127.0.0.1')}/v2/").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_open_beyond_loopback_must_be_meant(tmp_path: Path, host: str) -> None:
+    """Without authentication a server beyond loopback does not start unless a setting says that this is meant."""
+    with pytest.raises(RuntimeError, match=f"moorage: host = '{host}': anyone.*open_access = true"):
+        Server(tmp_path, ("--host", host, "--insecure-http")).start()
+    assert not (tmp_path / "moorage.db").exists()
+
+
+@pytest.mark.parametrize("name", ["authentication", "authorization"])
+def test_unknown_part_of_access_control(tmp_path: Path, name: str) -> None:
+    """A name that nothing has stops the start."""
+    server = Server(tmp_path, (), {f"MOORAGE_{name.upper()}": "nothing"})
+    with pytest.raises(RuntimeError, match=f"ended with 2: moorage: {name} = 'nothing': allowed: "):
+        server.start()

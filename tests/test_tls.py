@@ -285,7 +285,7 @@ def test_beyond_loopback(tmp_path: Path, authority: Authority, pair: Pair, how: 
     """Beyond loopback a server starts with TLS, behind a declared proxy, or where plain HTTP is asked for."""
     arguments, environment, said = BEYOND[how]
     arguments = options(pair) if arguments == ("tls",) else arguments
-    with running(tmp_path, "--host", "0.0.0.0", *arguments, **environment) as server:
+    with running(tmp_path, "--host", "0.0.0.0", *arguments, MOORAGE_OPEN_ACCESS="true", **environment) as server:
         scheme = "https" if how == "TLS" else "http"
         assert server.url == f"{scheme}://localhost:{server.port}"
         assert httpx.get(f"{server.url}/v2/", verify=trusting(authority)).status_code == 200

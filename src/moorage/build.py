@@ -1,11 +1,15 @@
 """The composition root: settings to parts. Alone in naming concrete backends."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from moorage.access import gate_of
+from moorage.auth.base import Authenticator, Authorizer
 from moorage.config import Settings, SettingsError, load
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
@@ -45,17 +49,24 @@ def storage_folder(settings: Settings) -> Path | None:
     raise SettingsError(f"storage = {settings.storage!r}: allowed: filesystem, memory, file:///path, memory:")
 
 
-def create_app(registry: Registry | None = None, *, settings: Settings | None = None, **options: Any) -> RegistryApp:
+def create_app(
+    registry: Registry | None = None,
+    *,
+    settings: Settings | None = None,
+    authenticators: Sequence[Authenticator] = (),
+    authorizer: Authorizer | None = None,
+    **options: Any,
+) -> RegistryApp:
     """An ASGI application that serves ``registry``, or the one that ``settings`` describe.
 
     A given registry is open and stays its owner's. Without one, the application opens its own and closes it at the
     lifespan's shutdown or by ``aclose``; ``options`` then are settings by name (``root="…"``, ``sparse="all"``…), in
-    memory if there are none. Raises ``SettingsError``.
+    memory if there are none. ``authenticators`` are asked before those of the settings, ``authorizer`` instead of
+    theirs; with neither of them and none in the settings, everyone may do everything. Raises ``SettingsError``.
     """
-    if registry is not None:
-        web = settings.web_options() if settings else replace(WebOptions(), **options)
-        return RegistryApp(registry, web)
+    given = settings
     if settings is None:
-        settings = load(arguments=options) if options else Settings(storage="memory")
-    described = settings
-    return RegistryApp(lambda: registry_of(described), settings.web_options())
+        settings = load(arguments=options) if options and registry is None else Settings(storage="memory")
+    web = settings.web_options() if given or registry is None else replace(WebOptions(), **options)
+    gate = gate_of(settings, web, authenticators, authorizer)
+    return RegistryApp(registry or partial(registry_of, settings), web, gate)

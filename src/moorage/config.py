@@ -54,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: str | None = None
     tls_key_password: Secret | None = None
     insecure_http: bool = False
+    authentication: list[str] = []
+    authorization: str = "rules"
+    open_access: bool = False
 
     location: Literal["relative", "absolute"] = "relative"
     public_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+(/[^?#]*)?$")] | None = None
@@ -148,7 +151,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name == "port" and text.startswith("tcp://"):
             continue
         value: Any = text
-        if name in ("trusted_proxies", "warnings"):
+        if name in ("trusted_proxies", "warnings", "authentication"):
             value = _list(text, variable)
         _take(values, name, value, variable, strict=False)
     return values

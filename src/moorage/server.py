@@ -41,6 +41,7 @@ def serve(settings: Settings) -> int:
     logging.getLogger("uvicorn.error").addFilter(_is_fault)
     address = _resolve(settings)
     _check_exposure(settings, address)
+    _check_access(settings, address)
     tls = ReloadedContext.of(settings) if settings.tls_certificate else None
     _check_folder(settings)
     sockets = _bind(settings, address)
@@ -292,7 +293,7 @@ def _announcement(settings: Settings, listener: socket.socket) -> Callable[[], N
 
 def _check_exposure(settings: Settings, resolved: _Address) -> None:
     """Plain HTTP beyond this machine has to be asked for; raises ``SettingsError``."""
-    if ipaddress.ip_address(resolved[1][0].partition("%")[0]).is_loopback:
+    if _is_loopback(resolved):
         return
     if settings.tls_certificate is None and not settings.trusted_proxies:
         if not settings.insecure_http:
@@ -302,4 +303,19 @@ def _check_exposure(settings: Settings, resolved: _Address) -> None:
                 "or insecure_http = true"
             )
         _log.warning("plain HTTP on %s: others on the network can read and change what is sent", settings.host)
-    _log.warning("anyone who reaches %s can push, pull and delete: keep it behind a proxy", settings.host)
+
+
+def _check_access(settings: Settings, resolved: _Address) -> None:
+    """Beyond loopback a registry is open to everyone only where that is meant; raises ``SettingsError``."""
+    if settings.authentication or _is_loopback(resolved):
+        return
+    if not settings.open_access:
+        raise SettingsError(
+            f"host = {settings.host!r}: anyone who reaches it could push, pull and delete; allowed without "
+            "authentication: a loopback address, or open_access = true where that is meant"
+        )
+    _log.warning("anyone who reaches %s can push, pull and delete", settings.host)
+
+
+def _is_loopback(resolved: _Address) -> bool:
+    return ipaddress.ip_address(resolved[1][0].partition("%")[0]).is_loopback

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorage.spec.actions import Action
 from moorage.spec.errors import EndpointUnknown, MethodNotAllowed, NameInvalid
-from moorage.spec.routes import ENDPOINTS, TABLE, Access, match, methods
+from moorage.spec.routes import ENDPOINTS, TABLE, match, methods
 from tests.spec.test_names import REPOSITORIES
 
 DIGEST = "sha256:" + "a" * 64
@@ -147,13 +148,13 @@ def test_every_row_is_reachable_by_its_template() -> None:
 
 def test_what_changes_needs_more_than_pull() -> None:
     """Reading needs pull, writing push, deleting content delete."""
-    needs: dict[str, set[Access | None]] = {
-        "GET": {None, Access.PULL, Access.PUSH, Access.CATALOG},
-        "HEAD": {None, Access.PULL, Access.PUSH, Access.CATALOG},
-        "DELETE": {Access.DELETE, Access.PUSH},
+    needs: dict[str, set[Action | None]] = {
+        "GET": {None, Action.PULL, Action.PUSH, Action.CATALOG},
+        "HEAD": {None, Action.PULL, Action.PUSH, Action.CATALOG},
+        "DELETE": {Action.DELETE, Action.PUSH},
     }
     for endpoint in ENDPOINTS:
-        assert endpoint.access in needs.get(endpoint.method, {Access.PUSH})
+        assert endpoint.access in needs.get(endpoint.method, {Action.PUSH})
 
 
 @given(REPOSITORIES, st.sampled_from(ROWS))

@@ -28,6 +28,11 @@ async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlo
     return StoredBlob(digest, size, key)
 
 
+async def holders(metadata: Metadata, digest: Digest, last: str, limit: int) -> list[str]:
+    """Up to ``limit`` names after ``last`` of repositories that hold a blob, in bytewise order."""
+    return [name for (name,) in await metadata.fetch("repositories_of_blob", digest, last, limit)]
+
+
 def add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> Unit[bool]:
     """Store a blob and link it. Where the content is stored already, the new bytes are doomed: then True."""
     added = yield from one("add_blob", digest, size, key, change.at)
@@ -71,6 +76,6 @@ def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
 
 
 def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[None]:
-    repository_id = yield from repositories.make(repository)
+    repository_id = yield from repositories.make(repository, create=change.creates)
     if (yield from one("link_blob", repository_id, digest, change.at)):
         yield from change.record(action, repository, digest=digest)

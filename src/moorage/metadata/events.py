@@ -7,10 +7,11 @@ from moorage.metadata.base import Unit, run
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who changes something, and when (seconds since 1970)."""
+    """Who changes something, and when (seconds since 1970); whether he may make a new repository of it."""
 
     at: float
     actor: str = "anonymous"
+    creates: bool = True
 
     def record(
         self,

@@ -1,20 +1,23 @@
 """The one transaction that pushes a manifest, and the one that deletes it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from moorage.metadata import blobs, manifests, referrers, repositories, tags
 from moorage.metadata.base import Unit, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
-from moorage.spec.errors import ManifestBlobUnknown, ManifestUnknown
+from moorage.spec.errors import Denied, ManifestBlobUnknown, ManifestUnknown
 from moorage.spec.manifest import Facts, Reference
 from moorage.spec.preconditions import Precondition
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A manifest on its way in. ``sparse`` holds the kinds of reference that need not be there."""
+    """A manifest on its way in. ``sparse`` holds the kinds of reference that need not be there.
+
+    ``fixed`` says why, of each tag that may not be moved once it names something.
+    """
 
     repository: str
     digest: Digest
@@ -23,17 +26,20 @@ class Push:
     tags: Sequence[str]
     precondition: Precondition
     sparse: frozenset[str]
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
 
 def push(wanted: Push, change: Change) -> Unit[None]:
     """Store a manifest and its tags, all or nothing.
 
-    Raises ``PreconditionFailed``, and ``ManifestBlobUnknown`` with each missing reference.
+    Raises ``PreconditionFailed``, ``Denied``, and ``ManifestBlobUnknown`` with each missing reference.
     """
-    repository_id = yield from repositories.make(wanted.repository)
+    repository_id = yield from repositories.make(wanted.repository, create=change.creates)
     for reference in wanted.tags or [wanted.digest]:
         current = yield from manifests.current(repository_id, reference)
         wanted.precondition.check(reference, current)
+        if reference in wanted.fixed and current not in (None, wanted.digest):
+            raise Denied(wanted.fixed[reference], detail={"name": wanted.repository, "tag": reference})
     facts = referrers.without_duties(wanted.facts, wanted.tags)
     yield from _check_references(repository_id, facts, wanted.sparse)
     yield from manifests.store(repository_id, wanted.repository, wanted.digest, wanted.content, facts, change)

@@ -18,6 +18,10 @@ WHERE r.name = $1;
 -- name: blob_linked_somewhere
 SELECT 1 FROM repository_blobs WHERE digest = $1 LIMIT 1;
 
+-- name: repositories_of_blob
+SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+WHERE l.digest = $1 AND r.name > $2 ORDER BY r.name LIMIT $3;
+
 -- name: add_blob
 INSERT INTO blobs (digest, size, key, created_at, verified_at) VALUES ($1, $2, $3, $4, $4)
 ON CONFLICT DO NOTHING RETURNING key;

@@ -1,17 +1,24 @@
 """Facts about repositories."""
 
 from moorage.metadata.base import Metadata, Unit, one, run
-from moorage.spec.errors import NameUnknown
+from moorage.spec.errors import Denied, NameUnknown
 
 
-def make(name: str) -> Unit[int]:
-    """The identifier of a repository, which is there from now on."""
+def make(name: str, *, create: bool = True) -> Unit[int]:
+    """The identifier of a repository, which is there from now on; raises ``Denied`` unless one may ``create`` it."""
     if row := (yield from one("repository_id", name)):
         return int(row[0])
+    if not create:
+        raise not_created(name)
     yield from run("add_repository", name)
     row = yield from one("repository_id", name)
     assert row is not None  # noqa: S101  just inserted, in this transaction
     return int(row[0])
+
+
+def not_created(name: str) -> Denied:
+    """The error for a first push by whom may not make new repositories."""
+    return Denied("the repository is not there, and may not be created", detail={"name": name, "action": "create"})
 
 
 def find(name: str) -> Unit[int]:

@@ -11,6 +11,8 @@ from moorage.spec.errors import RegistryError
 from moorage.spec.names import check_repository
 from moorage.storage.base import Piece
 
+_HOLDERS = 100
+
 
 class ContentLost(RegistryError):
     """A fact names bytes that storage does not have; nothing wrong is served in their place."""
@@ -45,11 +47,25 @@ class Blobs:
             raise ContentLost(detail={"digest": blob.digest, "at": position})
 
     async def mount(
-        self, repository: str, digest: Digest | str, source: str | None = None, *, actor: str = ANONYMOUS
+        self,
+        repository: str,
+        digest: Digest | str,
+        source: str | None = None,
+        *,
+        actor: str = ANONYMOUS,
+        create: bool = True,
     ) -> bool:
-        """Let ``repository`` hold a blob that ``source`` (None: any repository) holds; False if it does not."""
-        unit = facts.mount(check_repository(repository), as_digest(digest), source, self._parts.change(actor))
+        """Let ``repository`` hold a blob that ``source`` (None: any repository) holds; False if it does not.
+
+        Without ``create`` the repository must be there, else ``Denied``.
+        """
+        change = self._parts.change(actor, create=create)
+        unit = facts.mount(check_repository(repository), as_digest(digest), source, change)
         return await self._parts.metadata.transact(unit)
+
+    async def holders(self, digest: Digest | str, last: str = "") -> list[str]:
+        """Some repositories that hold a blob, in bytewise order after ``last``; empty if no more do."""
+        return await facts.holders(self._parts.metadata, as_digest(digest), last, _HOLDERS)
 
     async def delete(self, repository: str, digest: Digest | str, *, actor: str = ANONYMOUS) -> None:
         """Take a blob out of a repository; raises ``BlobUnknown``, ``InUse``, ``MethodNotAllowed``."""

@@ -1,11 +1,16 @@
 """What there is; spec "Listing Tags", "Listing Referrers", and the catalog."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 from moorage.metadata import referrers, repositories, tags
 from moorage.registry.parts import Page, Parts, as_digest, page_size
 from moorage.spec.descriptor import Descriptor
 from moorage.spec.digest import Digest
 from moorage.spec.errors import NameUnknown
 
+Seen = Callable[[str], Awaitable[bool]]
+_SCANNED = 256  # names looked at in one go
 _REFERRERS_LARGEST = 3 * 1024 * 1024  # of annotations in a page: clients take an index of 4 MiB
 
 
@@ -30,10 +35,25 @@ class Repositories:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def list(self, n: int | None = None, last: str = "") -> Page[str]:
-        """Up to ``n`` repository names after ``last``, in bytewise order."""
+    async def list(self, n: int | None = None, last: str = "", *, seen: Seen | None = None) -> Page[str]:
+        """Up to ``n`` repository names after ``last``, in bytewise order; of those that are ``seen``, if given."""
         limit = page_size(n, self._parts.policy.repositories_page)
-        return _cut(await repositories.page(self._parts.metadata, last, limit + 1), limit)
+        if seen is None:
+            return _cut(await repositories.page(self._parts.metadata, last, limit + 1), limit)
+        found: list[str] = []
+        while len(found) <= limit:
+            names = await repositories.page(self._parts.metadata, last, _SCANNED)
+            found += [name for name in names if await seen(name)]
+            if len(names) < _SCANNED:
+                break
+            last = names[-1]
+            await asyncio.sleep(0)  # a large registry of which little is seen: others get their turn
+        return _cut(found[: limit + 1], limit)
+
+    async def require(self, repository: str) -> None:
+        """Return if anything was ever stored under that name, for whom may not make it; raises ``Denied``."""
+        if not await repositories.exists(self._parts.metadata, repository):
+            raise repositories.not_created(repository)
 
 
 class Referrers:

@@ -1,7 +1,8 @@
 """Manifests and tags; spec "Pulling manifests", "Pushing Manifests", "Deleting tags", "Deleting Manifests"."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from moorage.metadata import manifest_changes, manifests, tags
 from moorage.metadata.manifests import StoredManifest
@@ -44,11 +45,15 @@ class Manifests:
         also: Sequence[str] = (),
         precondition: Precondition = ALWAYS,
         actor: str = ANONYMOUS,
+        create: bool = True,
+        fixed: Mapping[str, str] = MappingProxyType({}),
     ) -> PushedManifest:
         """Store a manifest and its tags, all or nothing.
 
-        ``also`` are more tags, with a digest as the reference (spec end-7b). Raises ``ManifestInvalid``,
-        ``ManifestTooLarge``, ``ManifestBlobUnknown``, ``DigestInvalid``, ``TooManyTags``, ``PreconditionFailed``.
+        ``also`` are more tags, with a digest as the reference (spec end-7b). Without ``create`` the repository must
+        be there. ``fixed`` says why, of each tag that must not be moved if it names something else. Raises
+        ``ManifestInvalid``, ``ManifestTooLarge``, ``ManifestBlobUnknown``, ``DigestInvalid``, ``TooManyTags``,
+        ``PreconditionFailed``, ``Denied``.
         """
         policy = self._parts.policy
         check_repository(repository)
@@ -61,8 +66,10 @@ class Manifests:
         if digest and computed != digest:
             raise DigestInvalid(detail={"digest": digest, "computed": computed})
         facts = manifest_spec.parse(content, media_type, allow_unknown=policy.unknown_manifests)
-        push = manifest_changes.Push(repository, computed, content, facts, wanted, precondition, policy.not_needed())
-        await self._parts.metadata.transact(manifest_changes.push(push, self._parts.change(actor)))
+        push = manifest_changes.Push(
+            repository, computed, content, facts, wanted, precondition, policy.not_needed(), fixed
+        )
+        await self._parts.metadata.transact(manifest_changes.push(push, self._parts.change(actor, create=create)))
         return PushedManifest(computed, facts.subject, tuple(wanted))
 
     async def delete(

@@ -27,9 +27,9 @@ class Parts:
     clock: Callable[[], float] = time.time
     doomed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def change(self, actor: str) -> Change:
-        """A change made now by ``actor``."""
-        return Change(self.clock(), actor)
+    def change(self, actor: str, *, create: bool = True) -> Change:
+        """A change made now by ``actor``, who may ``create`` repositories or not."""
+        return Change(self.clock(), actor, create)
 
     def require_deletion(self) -> None:
         """Raise ``MethodNotAllowed`` where deletion is turned off; spec "Content Management"."""

@@ -11,6 +11,7 @@ from moorage.registry.blobs import Blobs
 from moorage.registry.housekeeping import clean, keep_house
 from moorage.registry.listings import Referrers, Repositories, Tags
 from moorage.registry.manifests import Manifests
+from moorage.registry.nothing import Nothing
 from moorage.registry.parts import Parts
 from moorage.registry.policy import Policy
 from moorage.registry.uploads import Uploads
@@ -45,6 +46,10 @@ class Registry:
     @property
     def policy(self) -> Policy:
         return self._parts.policy
+
+    def emptied(self) -> "Registry":
+        """A registry of the same rules in which nothing is; it need not be opened, and cannot be changed."""
+        return Registry(self._parts.store, Nothing(), self._parts.policy, clock=self._parts.clock)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:

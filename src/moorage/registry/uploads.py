@@ -12,6 +12,7 @@ from typing import Final
 
 from moorage.metadata import blobs, uploads
 from moorage.metadata.base import Unit
+from moorage.metadata.events import Change
 from moorage.metadata.uploads import UploadSession, out_of_order
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
 from moorage.spec import digest as digests
@@ -92,21 +93,23 @@ class Uploads:
         first: int | None = None,
         length: int | None = None,
         actor: str = ANONYMOUS,
+        create: bool = True,
     ) -> Digest:
         """Close a session, with a last chunk or without; the blob is in ``repository`` on return.
 
-        Raises as ``append`` does, and ``DigestInvalid``; the session then stays as it was before.
+        Without ``create`` the repository must be there, else ``Denied``. Raises as ``append`` does, and
+        ``DigestInvalid``; the session then stays as it was before.
         """
         digest = as_digest(digest)
         session = await self.get(repository, identifier)
         _check_order(session, first)
         try:
-            return await self._finish(session, digest, body, length, actor)
+            return await self._finish(session, digest, body, length, self._parts.change(actor, create=create))
         except FileNotFoundError as error:  # another request closed the session, and its segments went
             raise session.unknown() from error
 
     async def _finish(
-        self, session: UploadSession, digest: Digest, body: Body | None, length: int | None, actor: str
+        self, session: UploadSession, digest: Digest, body: Body | None, length: int | None, change: Change
     ) -> Digest:
         segments = await uploads.segments(self._parts.metadata, session.id)
         if sum(size for _, size in segments) != session.received:  # moved on or closed between the two questions
@@ -131,20 +134,27 @@ class Uploads:
             raise
         spare = [each for each in keys if each != key]
         made = made if key in keys else [*made, key]
-        change = self._parts.change(actor)
         await self._conclude(uploads.finish(session, digest, received, key, spare, change), made)
         self._hashers.pop(session.id, None)
         return digest
 
     async def push(
-        self, repository: str, digest: Digest | str, body: Body, *, length: int | None = None, actor: str = ANONYMOUS
+        self,
+        repository: str,
+        digest: Digest | str,
+        body: Body,
+        *,
+        length: int | None = None,
+        actor: str = ANONYMOUS,
+        create: bool = True,
     ) -> Digest:
         """Store a whole blob in one go (spec end-4b); raises as ``finish`` does."""
         digest = as_digest(digest)
         check_repository(repository)
         hasher = digests.new_hasher(digest.algorithm)
         key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)
-        await self._conclude(blobs.add(repository, digest, size, key, self._parts.change(actor)), [key])
+        change = self._parts.change(actor, create=create)
+        await self._conclude(blobs.add(repository, digest, size, key, change), [key])
         return digest
 
     async def cancel(self, repository: str, identifier: str) -> None:

@@ -110,7 +110,10 @@ class RangeInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
+    """Each of ``challenges`` goes as a ``WWW-Authenticate`` of its own: clients read one of them a line."""
+
     code, status, message = "UNAUTHORIZED", 401, "authentication required"
+    challenges: Sequence[str] = ()
 
 
 class Denied(RegistryError):

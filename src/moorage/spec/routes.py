@@ -5,38 +5,32 @@ right.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
+from moorage.spec.actions import Action
 from moorage.spec.errors import EndpointUnknown, MethodNotAllowed
 from moorage.spec.names import check_repository
 
 
-class Access(Enum):
-    """What a request does to a repository."""
-
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
-    CATALOG = "catalog"
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row: ``end`` is the specification's identifier, ``path`` a template."""
+    """One row: ``end`` is the specification's identifier, ``path`` a template.
+
+    ``access`` is what a client must be allowed to do; where it is None, it must have shown who it is.
+    """
 
     name: str
     end: str
     method: str
     path: str
-    access: Access | None
+    access: Action | None
 
 
-def _rows(path: str, *rows: tuple[str, str, str, Access | None]) -> dict[str, Endpoint]:
+def _rows(path: str, *rows: tuple[str, str, str, Action | None]) -> dict[str, Endpoint]:
     return {method: Endpoint(name, end, method, path, access) for name, end, method, access in rows}
 
 
-_PULL, _PUSH, _DELETE = Access.PULL, Access.PUSH, Access.DELETE
+_PULL, _PUSH, _DELETE = Action.PULL, Action.PUSH, Action.DELETE
 BASE: Final = _rows("/v2/", ("base", "end-1", "GET", None), ("base", "end-1", "HEAD", None))
 BLOB: Final = _rows(
     "/v2/{name}/blobs/{digest}",
@@ -70,8 +64,8 @@ REFERRERS: Final = _rows(
 )
 CATALOG: Final = _rows(
     "/v2/_catalog",
-    ("list_repositories", "_catalog", "GET", Access.CATALOG),
-    ("list_repositories", "_catalog", "HEAD", Access.CATALOG),
+    ("list_repositories", "_catalog", "GET", Action.CATALOG),
+    ("list_repositories", "_catalog", "HEAD", Action.CATALOG),
 )
 EXTENSIONS: Final = _rows(
     "/v2/_oci/ext/discover",

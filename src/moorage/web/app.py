@@ -1,4 +1,4 @@
-"""The ASGI application: match, endpoint, respond; the one exit that turns errors into responses."""
+"""The ASGI application: match, let in, endpoint, respond; the one exit that turns errors into responses."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from moorage.registry import Registry
 from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavailable
 from moorage.spec.routes import match, methods
 from moorage.web import v2
+from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, Message, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
 
@@ -21,13 +22,22 @@ class RegistryApp:
 
     ``registry`` is an open one, whose owner closes it, or makes one: that is opened at the lifespan's startup, or by
     the first request where the application is mounted below another that passes no lifespan on, and closed at
-    shutdown or by ``aclose``.
+    shutdown or by ``aclose``. ``gate`` makes what lets requests in, of the open registry; without it, everyone may do
+    everything.
     """
 
-    def __init__(self, registry: Registry | Callable[[], Registry], options: WebOptions | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry | Callable[[], Registry],
+        options: WebOptions | None = None,
+        gate: Callable[[Registry], Gate] | None = None,
+    ) -> None:
         self._options = options or WebOptions()
+        self._make_gate = gate
+        self._gate: Gate | None = None
         self._make = None if isinstance(registry, Registry) else registry
-        self._registry = registry if isinstance(registry, Registry) else None
+        self._given = registry if isinstance(registry, Registry) else None
+        self._registry: Registry | None = None
         self._opening = asyncio.Lock()
         self._stack = contextlib.AsyncExitStack()
 
@@ -44,14 +54,24 @@ class RegistryApp:
         if self._registry is None:
             async with self._opening:
                 if self._registry is None:
-                    assert self._make is not None  # noqa: S101  one of the two was given
-                    self._registry = await self._stack.enter_async_context(self._make())
+                    self._registry = await self._open()
         return self._registry
+
+    async def _open(self) -> Registry:
+        async with contextlib.AsyncExitStack() as stack:
+            registry = self._given
+            if registry is None:
+                assert self._make is not None  # noqa: S101  one of the two was given
+                registry = await stack.enter_async_context(self._make())
+            if self._make_gate is not None:
+                self._gate = await stack.enter_async_context(self._make_gate(registry))
+                self._nothing = registry.emptied()
+            self._stack = stack.pop_all()
+        return registry
 
     async def aclose(self) -> None:
         """Close what this application opened."""
-        if self._make is not None:
-            self._registry = None
+        self._registry = None
         await self._stack.aclose()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -105,10 +125,15 @@ class RegistryApp:
             if response := _service(request):
                 return response
             raise
-        call = v2.Call(request, registry, self._options, repository, reference)
+        permit = OPEN
+        if self._gate is not None:
+            permit = await self._gate.admit(request, endpoint, repository, reference)
+            if permit.hidden:
+                registry = self._nothing
+        call = v2.Call(request, registry, self._options, repository, reference, permit)
         response = await v2.ENDPOINTS[endpoint.name](call)
         response.headers.append(API_VERSION)
-        if self._options.warnings and repository:
+        if self._options.warnings and repository and not permit.hidden:
             for warning in self._options.warnings_for(repository):
                 response.add("Warning", warning)
         return response

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from moorage.spec.errors import ClientDisconnected, RegistryError
+from moorage.spec.errors import ClientDisconnected, RegistryError, Unauthorized
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -157,6 +157,9 @@ def error_response(error: RegistryError) -> Response:
     response = json_response({"errors": error.entries()}, status=error.status)
     for name, value in error.headers.items():
         response.add(name, value)
+    if isinstance(error, Unauthorized):
+        for each in error.challenges:
+            response.add("WWW-Authenticate", each)
     return response
 
 

@@ -36,12 +36,16 @@ class WebOptions:
 
     def base(self, request: Request) -> str:
         """What stands before ``/v2/`` in a ``Location``."""
+        return self.address(request, absolute=self.location == "absolute")
+
+    def address(self, request: Request, *, absolute: bool = True) -> str:
+        """The address of the registry, without a slash at the end: a URL, or only its path."""
         if self.public_url is not None:
             origin, path = _split(self.public_url)
-            return origin + path if self.location == "absolute" else path
+            return origin + path if absolute else path
         forwarded = self._forwarded(request)
         prefix = (forwarded.get("prefix") or str(request.scope.get("root_path", ""))).rstrip("/")
-        if self.location == "relative":
+        if not absolute:
             return prefix
         scheme = forwarded.get("proto") or request.scope.get("scheme", "http")
         host = forwarded.get("host") or request.header(b"host") or "localhost"

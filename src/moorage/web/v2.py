@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 from moorage.metadata.uploads import UploadSession
 from moorage.registry import Registry
 from moorage.spec import headers as rules
+from moorage.spec.actions import Action
 from moorage.spec.digest import DEFAULT_ALGORITHM, Digest
 from moorage.spec.errors import (
     BlobUploadRangeInvalid,
@@ -19,24 +21,37 @@ from moorage.spec.errors import (
 from moorage.spec.manifest import OCI_INDEX
 from moorage.spec.names import check_repository
 from moorage.spec.preconditions import ALWAYS, Precondition
+from moorage.web.access import OPEN, Permit
 from moorage.web.asgi import Request, Response, empty, json_response
 from moorage.web.content import content_response
 from moorage.web.options import WebOptions
 
 _BLOB_TYPE: Final = "application/octet-stream"
 _DIGITS: Final = 9
+_HOLDERS_PAGES: Final = 10  # of the repositories that are looked at for a mount without `from`
+_NOT_MOVED: Final = "the tag names something else, and may not be moved"
 _SPECIFICATION: Final = "https://github.com/opencontainers/distribution-spec/blob/main"
 
 
 @dataclass(slots=True)
 class Call:
-    """A request that was matched: ``reference`` is what follows the repository in the path."""
+    """A request that was matched and let in: ``reference`` is what follows the repository in the path."""
 
     request: Request
     registry: Registry
     options: WebOptions
     repository: str
     reference: str
+    permit: Permit = OPEN
+
+    @property
+    def actor(self) -> str:
+        """Whose name the events bear."""
+        return self.permit.identity.name
+
+    async def may_create(self) -> bool:
+        """Whether a push may be the repository's first."""
+        return await self.permit.may(Action.CREATE, self.repository)
 
     def location(self, path: str) -> str:
         """An address of this registry, as clients reach it."""
@@ -65,22 +80,26 @@ async def get_blob(call: Call) -> Response:
 
 
 async def delete_blob(call: Call) -> Response:
-    await call.registry.blobs.delete(call.repository, call.reference)
+    await call.registry.blobs.delete(call.repository, call.reference, actor=call.actor)
     return empty(202)
 
 
 async def start_upload(call: Call) -> Response:
     """Serve rows 4a, 4b, 4c and 11: a session, a whole blob, or a mount."""
     request, uploads = call.request, call.registry.uploads
+    create = await call.may_create()
+    if not create:  # now, rather than when everything has been sent
+        await call.registry.repositories.require(call.repository)
     if mount := request.parameter("mount"):
         source = request.parameter("from")
         if source is not None:
             check_repository(source)
-        if await call.registry.blobs.mount(call.repository, mount, source):
+        if await _mount(call, Digest.parse(mount), source, create=create):
             return _created_blob(call, Digest(mount))
     elif (digest := request.parameter("digest")) is not None:
         body, length = request.stream(), request.length
-        return _created_blob(call, await uploads.push(call.repository, digest, body, length=length))
+        stored = await uploads.push(call.repository, digest, body, length=length, actor=call.actor, create=create)
+        return _created_blob(call, stored)
     algorithm = request.parameter("digest-algorithm") or DEFAULT_ALGORITHM
     session = await uploads.start(call.repository, algorithm)
     response = empty(202, call.upload_headers(session))
@@ -109,7 +128,14 @@ async def finish_upload(call: Call) -> Response:
     body = call.request.stream() if call.request.has_body else None
     try:
         stored = await call.registry.uploads.finish(
-            call.repository, call.reference, digest, body, first=first, length=length
+            call.repository,
+            call.reference,
+            digest,
+            body,
+            first=first,
+            length=length,
+            actor=call.actor,
+            create=await call.may_create(),
         )
     except BlobUploadRangeInvalid as error:
         raise await _with_status(call, error) from error
@@ -142,6 +168,9 @@ async def put_manifest(call: Call) -> Response:
         request.header(b"content-type"),
         also=tags,
         precondition=_precondition(request),
+        actor=call.actor,
+        create=await call.may_create(),
+        fixed=await _fixed(call, tags or [call.reference]),
     )
     response = empty(201, [("Location", call.location(f"{call.repository}/manifests/{pushed.digest}"))])
     response.add("Docker-Content-Digest", pushed.digest)
@@ -154,7 +183,7 @@ async def put_manifest(call: Call) -> Response:
 
 async def delete_manifest(call: Call) -> Response:
     precondition = _precondition(call.request)
-    await call.registry.manifests.delete(call.repository, call.reference, precondition=precondition)
+    await call.registry.manifests.delete(call.repository, call.reference, precondition=precondition, actor=call.actor)
     return empty(202)
 
 
@@ -167,7 +196,8 @@ async def list_tags(call: Call) -> Response:
 
 async def list_repositories(call: Call) -> Response:
     n, last = _page(call.request)
-    page = await call.registry.repositories.list(n, last)
+    seen = partial(call.permit.may, Action.CATALOG) if call.permit.restricted else None
+    page = await call.registry.repositories.list(n, last, seen=seen)
     return _linked(call, json_response({"repositories": page.items}), "_catalog", n, page.last)
 
 
@@ -203,6 +233,35 @@ async def list_extensions(call: Call) -> Response:
             }
         )
     return json_response({"extensions": extensions})
+
+
+async def _mount(call: Call, digest: Digest, source: str | None, *, create: bool) -> bool:
+    """Mount a blob of a repository that the client may pull; what it may not pull is not there."""
+    if call.permit.restricted:
+        source = await _pullable(call, digest, source)
+        if source is None:
+            return False
+    return await call.registry.blobs.mount(call.repository, digest, source, actor=call.actor, create=create)
+
+
+async def _pullable(call: Call, digest: Digest, source: str | None) -> str | None:
+    """``source`` (None: any repository that holds the blob) if the client may pull it."""
+    if source is not None:
+        return source if await call.permit.may(Action.PULL, source) else None
+    last = ""
+    for _ in range(_HOLDERS_PAGES):
+        names = await call.registry.blobs.holders(digest, last)
+        for last in names:
+            if await call.permit.may(Action.PULL, last):
+                return last
+        if not names:
+            break
+    return None
+
+
+async def _fixed(call: Call, tags: list[str]) -> dict[str, str]:
+    """Why, of each of the tags that the client may make but not move."""
+    return {tag: _NOT_MOVED for tag in tags if not await call.permit.may(Action.RETAG, call.repository, tag)}
 
 
 def _created_blob(call: Call, digest: Digest) -> Response:

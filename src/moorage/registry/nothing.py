@@ -1,0 +1,24 @@
+"""Facts that hold nothing: what a client finds in a repository that it may not pull."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from moorage.metadata.base import Result, Row, Unit
+from moorage.spec.errors import Denied
+
+
+class Nothing:
+    """``Metadata`` in which nothing is there and nothing can be changed."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
+
+    async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:  # noqa: ARG002  nothing is there
+        return ()
+
+    async def transact(self, unit: Unit[Result]) -> Result:
+        unit.close()
+        raise Denied
