@@ -77,6 +77,12 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "upload_expiry": ("60", "60", 60.0),
     "chunk_minimum": ("5242880", "5242880", 5242880),
     "housekeeping_interval": ("0.5", "0.5", 0.5),
+    "collection": ("false", "false", False),
+    "collect_grace": ("60", "60", 60.0),
+    "cascade": ("false", "0", False),
+    "sweep_interval": ("3600", "3600", 3600.0),
+    "unnamed_grace": ("7200", "7200", 7200.0),
+    "delete_rate": ("20.5", "20.5", 20.5),
 }
 
 

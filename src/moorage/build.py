@@ -23,17 +23,22 @@ FACTS = "moorage.db"
 BYTES = "blobs"
 
 
-def open_registry(root: str | os.PathLike[str] | None = None, policy: Policy | None = None) -> Registry:
-    """A registry in the folder ``root``, or in memory without one; use it as an async context manager."""
+def open_registry(
+    root: str | os.PathLike[str] | None = None, policy: Policy | None = None, **options: Any
+) -> Registry:
+    """A registry in the folder ``root``, or in memory without one; use it as an async context manager.
+
+    ``options`` are those of ``Registry``.
+    """
     if root is None:
-        return Registry(MemoryBlobStore(), SQLiteMetadata(), policy)
+        return Registry(MemoryBlobStore(), SQLiteMetadata(), policy, **options)
     folder = Path(root)
-    return Registry(FilesystemBlobStore(folder / BYTES), SQLiteMetadata(folder / FACTS), policy)
+    return Registry(FilesystemBlobStore(folder / BYTES), SQLiteMetadata(folder / FACTS), policy, **options)
 
 
-def registry_of(settings: Settings) -> Registry:
-    """The registry that ``settings`` describe."""
-    return open_registry(storage_folder(settings), settings.policy())
+def registry_of(settings: Settings, **options: Any) -> Registry:
+    """The registry that ``settings`` describe; ``options`` are those of ``Registry``."""
+    return open_registry(storage_folder(settings), settings.policy(), **options)
 
 
 def storage_folder(settings: Settings) -> Path | None:

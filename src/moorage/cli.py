@@ -128,6 +128,28 @@ def check(
     raise typer.Exit(_guarded(run))
 
 
+@app.command()
+def collect(
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and the bytes freed.")] = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="How long what nothing holds stays; default: the setting."),
+    ] = None,
+) -> None:
+    """Look at everything once and remove what nothing holds; a registry may serve the root meanwhile.
+
+    With a grace shorter than a push lasts, pushes that are under way may have to send their blobs again.
+    """
+    from moorage.content_commands import collect as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace))))
+
+
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text

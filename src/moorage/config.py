@@ -76,6 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     chunk_minimum: Annotated[int, Meta(ge=1)] | None = None
     housekeeping_interval: Annotated[float, Meta(ge=0.05, le=86400)] = 60.0
 
+    collection: bool = True
+    collect_grace: Seconds = 86400.0
+    cascade: bool = True
+    sweep_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 86400.0
+    unnamed_grace: Annotated[float, Meta(ge=3600, le=10 * 365 * 86400)] = 7 * 86400.0
+    delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
+
     def __repr__(self) -> str:
         shown = ((name, value) for name in NAMES if (value := getattr(self, name)) is not None)
         return f"Settings({', '.join(f'{name}={_shown(name, value)}' for name, value in shown)})"

@@ -114,9 +114,9 @@ async def test_events_are_rows_in_the_order_of_the_changes(tmp_path: Path) -> No
     with closing(sqlite3.connect(path)) as connection:
         rows = connection.execute("SELECT * FROM events ORDER BY seq").fetchall()
     assert rows == [
-        (1, 12.5, "pusher", "blob.push", "a", blob, None, None, None),
-        (2, 12.5, "pusher", "manifest.push", "a", pushed.digest, None, None, None),
-        (3, 12.5, "pusher", "tag.push", "a", pushed.digest, "v1", None, pushed.digest),
-        (4, 12.5, "cleaner", "tag.delete", "a", None, "v1", pushed.digest, None),
-        (5, 12.5, "anonymous", "blob.delete", "a", blob, None, None, None),
+        (1, 12.5, "pusher", "blob.push", "a", blob, None, None, None, None),
+        (2, 12.5, "pusher", "manifest.push", "a", pushed.digest, None, None, None, None),
+        (3, 12.5, "pusher", "tag.push", "a", pushed.digest, "v1", None, pushed.digest, None),
+        (4, 12.5, "cleaner", "tag.delete", "a", None, "v1", pushed.digest, None, None),
+        (5, 12.5, "anonymous", "blob.delete", "a", blob, None, None, None, None),
     ]

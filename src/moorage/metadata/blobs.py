@@ -12,11 +12,15 @@ from moorage.storage.base import Key
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A blob of a repository: its size in bytes and where its bytes are."""
+    """A blob of a repository: its size in bytes and where its bytes are.
+
+    ``unreferenced_since`` is None while a manifest of the repository references it.
+    """
 
     digest: Digest
     size: int
     key: Key
+    unreferenced_since: float | None = None
 
 
 async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlob:
@@ -24,8 +28,7 @@ async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlo
     rows = await metadata.fetch("blob_of_repository", repository, digest)
     if not rows:
         raise BlobUnknown(detail={"name": repository, "digest": digest})
-    size, key = rows[0]
-    return StoredBlob(digest, size, key)
+    return StoredBlob(digest, *rows[0])
 
 
 async def holders(metadata: Metadata, digest: Digest, last: str, limit: int) -> list[str]:
@@ -65,7 +68,24 @@ def unlink(repository: str, digest: Digest, change: Change, *, referenced: bool)
         raise BlobUnknown(detail={"name": repository, "digest": digest})
     if not referenced:
         yield from refuse_if_needed(row[0], digest)
+    yield from doom_if_unlinked(digest, change.at)
     yield from change.record("blob.delete", repository, digest=digest)
+
+
+def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
+    """Let the grace of a blob that nothing references start again; raises ``BlobUnknown`` if it went meanwhile."""
+    row = yield from one("repository_id", repository)
+    if row is None or (yield from one("is_linked", row[0], digest)) is None:
+        raise BlobUnknown(detail={"name": repository, "digest": digest})
+    yield from run("mark_unreferenced", row[0], digest, now)
+
+
+def doom_if_unlinked(digest: str, now: float) -> Unit[bool]:
+    """Forget a blob that no repository holds and doom its bytes; whether that was so."""
+    gone = yield from one("forget_blob", digest)
+    if gone:
+        yield from run("doom", gone[0], now)
+    return gone is not None
 
 
 def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
@@ -79,3 +99,4 @@ def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[
     repository_id = yield from repositories.make(repository, create=change.creates)
     if (yield from one("link_blob", repository_id, digest, change.at)):
         yield from change.record(action, repository, digest=digest)
+    yield from run("mark_unreferenced", repository_id, digest, change.at)

@@ -7,11 +7,15 @@ from moorage.metadata.base import Unit, run
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who changes something, and when (seconds since 1970); whether he may make a new repository of it."""
+    """Who changes something, and when (seconds since 1970); whether he may make a new repository of it.
+
+    ``reason`` is for what nobody asked for.
+    """
 
     at: float
     actor: str = "anonymous"
     creates: bool = True
+    reason: str | None = None
 
     def record(
         self,
@@ -24,4 +28,4 @@ class Change:
         after: str | None = None,
     ) -> Unit[None]:
         """Write the event in the transaction that makes the change."""
-        yield from run("add_event", self.at, self.actor, action, repository, digest, tag, before, after)
+        yield from run("add_event", self.at, self.actor, action, repository, digest, tag, before, after, self.reason)

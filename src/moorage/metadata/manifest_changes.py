@@ -40,9 +40,18 @@ def push(wanted: Push, change: Change) -> Unit[None]:
         wanted.precondition.check(reference, current)
         if reference in wanted.fixed and current not in (None, wanted.digest):
             raise Denied(wanted.fixed[reference], detail={"name": wanted.repository, "tag": reference})
-    facts = referrers.without_duties(wanted.facts, wanted.tags)
+    only_a_list = referrers.is_list(wanted.facts, wanted.tags)
+    facts = referrers.without_duties(wanted.facts) if only_a_list else wanted.facts
     yield from _check_references(repository_id, facts, wanted.sparse)
-    yield from manifests.store(repository_id, wanted.repository, wanted.digest, wanted.content, facts, change)
+    yield from manifests.store(
+        repository_id,
+        wanted.repository,
+        wanted.digest,
+        wanted.content,
+        facts,
+        change,
+        only_a_list=only_a_list,
+    )
     for tag in wanted.tags:
         yield from tags.move(repository_id, wanted.repository, tag, wanted.digest, change)
         yield from referrers.merge_tag(repository_id, wanted.repository, tag, change)
@@ -51,9 +60,15 @@ def push(wanted: Push, change: Change) -> Unit[None]:
 
 
 def delete(
-    repository: str, digest: Digest, precondition: Precondition, change: Change, *, referenced: bool
+    repository: str,
+    digest: Digest,
+    precondition: Precondition,
+    change: Change,
+    *,
+    referenced: bool,
+    cascade: bool = True,
 ) -> Unit[None]:
-    """Delete a manifest and every tag that names it.
+    """Delete a manifest and every tag that names it; see ``discard`` for ``cascade``.
 
     Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, and ``InUse`` where an index needs it unless
     ``referenced`` manifests may go too.
@@ -65,6 +80,16 @@ def delete(
         raise ManifestUnknown(detail={"name": repository, "reference": digest})
     if not referenced:
         yield from blobs.refuse_if_needed(repository_id, digest)
+    yield from discard(repository_id, repository, digest, change, cascade=cascade)
+
+
+def discard(repository_id: int, repository: str, digest: str, change: Change, *, cascade: bool) -> Unit[None]:
+    """Delete a manifest that is there, whatever needs it.
+
+    What it was the last to reference may be collected from now on; with ``cascade`` also the untagged manifests that
+    were there for its sake: its children and its referrers.
+    """
+    children = yield from run("children", repository_id, digest)
     subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
     yield from run("delete_references", repository_id, digest)
     for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
@@ -72,6 +97,14 @@ def delete(
     yield from change.record("manifest.delete", repository, digest=digest)
     if subject:
         yield from referrers.merge_subject(repository_id, repository, subject, change, removed=digest)
+    for child, kind, required in children:
+        if kind != "manifest":
+            yield from run("mark_unreferenced", repository_id, child, change.at)
+        if cascade and required and kind in ("manifest", "content"):
+            yield from manifests.let_go(repository_id, child, "index", change.at)
+    if cascade:
+        for (referrer,) in (yield from run("referrers_of", repository_id, digest)):
+            yield from manifests.let_go(repository_id, referrer, "subject", change.at)
 
 
 def _check_references(repository_id: int, facts: Facts, sparse: frozenset[str]) -> Unit[None]:

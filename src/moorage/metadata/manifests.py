@@ -13,12 +13,16 @@ from moorage.spec.manifest import Facts
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest exactly as pushed. ``content`` is None where only its description was asked for."""
+    """A manifest exactly as pushed. ``content`` is None where only its description was asked for.
+
+    ``unheld_since`` is None unless it is to go, since the index or subject that it belonged to went.
+    """
 
     digest: Digest
     media_type: str
     size: int
     content: bytes | None
+    unheld_since: float | None = None
 
 
 async def find(
@@ -33,7 +37,7 @@ async def find(
     if not rows:
         raise ManifestUnknown(detail={"name": repository, "reference": tag or digest})
     found, media_type, size, *rest = rows[0]
-    return StoredManifest(Digest(found), media_type, size, rest[0] if rest else None)
+    return StoredManifest(Digest(found), media_type, size, rest[0] if content else None, rest[-1])
 
 
 def current(repository_id: int, reference: str) -> Unit[str | None]:
@@ -46,25 +50,61 @@ def current(repository_id: int, reference: str) -> Unit[str | None]:
 
 
 def store(
-    repository_id: int, repository: str, digest: Digest, content: bytes, facts: Facts, change: Change
+    repository_id: int,
+    repository: str,
+    digest: Digest,
+    content: bytes,
+    facts: Facts,
+    change: Change,
+    *,
+    only_a_list: bool = False,
 ) -> Unit[None]:
-    """Store a manifest and what it references.
+    """Store a manifest and what it references; ``only_a_list`` where it only serves fallback tags.
 
     The same bytes under another Content-Type are from now on what that makes of them.
     """
     annotations = msgspec.json.encode(facts.annotations).decode() if facts.annotations else None
     described = (facts.subject, facts.artifact_type, annotations)
     needed: set[str] = set()
+    before: set[str] = set()
     known = yield from one("manifest_type", repository_id, digest)
     if known is None:
         row = (facts.media_type, len(content), *described, change.at, content)
         yield from run("add_manifest", repository_id, digest, *row)
+        if only_a_list:
+            yield from run("mark_list", repository_id, digest)
+        yield from run("hold_referrers", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
     elif known[0] != facts.media_type:
         yield from run("set_manifest_facts", repository_id, digest, facts.media_type, *described)
-        needed = {child for (child,) in (yield from run("needed", repository_id, digest))}
+        for child, _, required in (yield from run("children", repository_id, digest)):
+            before.add(child)
+            if required:
+                needed.add(child)
         yield from run("delete_references", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
+    if known and not only_a_list:
+        yield from run("keep_manifest", repository_id, digest)
     for each in facts.references:
         required = int(each.required or each.digest in needed)
         yield from run("add_reference", repository_id, digest, each.digest, each.kind, required)
+        if each.kind != "manifest":
+            yield from run("mark_referenced", repository_id, each.digest)
+        if required and each.kind in ("manifest", "content"):
+            yield from run("hold_manifest", repository_id, each.digest)
+    for child in before:
+        yield from run("mark_unreferenced", repository_id, child, change.at)
+
+
+def let_go(repository_id: int, digest: str, because: str, now: float) -> Unit[None]:
+    """A manifest is to go unless a tag, an index or a living subject holds it; ``because`` of what it lost."""
+    if (yield from one("holders", repository_id, digest, 1)) is None:
+        yield from run("set_unheld", repository_id, digest, now, because)
+
+
+def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
+    """Let the grace of a manifest that is to go start again; raises ``ManifestUnknown`` if it went meanwhile."""
+    row = yield from one("repository_id", repository)
+    if row is None or (yield from one("manifest_type", row[0], digest)) is None:
+        raise ManifestUnknown(detail={"name": repository, "reference": digest})
+    yield from run("renew_unheld", row[0], digest, now)

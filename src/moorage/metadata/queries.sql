@@ -10,7 +10,7 @@ INSERT INTO repositories (name) VALUES ($1) ON CONFLICT DO NOTHING;
 SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2;
 
 -- name: blob_of_repository
-SELECT b.size, b.key FROM repositories r
+SELECT b.size, b.key, l.unreferenced_since FROM repositories r
 JOIN repository_blobs l ON l.repository_id = r.id AND l.digest = $2
 JOIN blobs b ON b.digest = l.digest
 WHERE r.name = $1;
@@ -36,25 +36,38 @@ ON CONFLICT DO NOTHING RETURNING digest;
 -- name: unlink_blob
 DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2 RETURNING digest;
 
+-- name: mark_unreferenced
+UPDATE repository_blobs SET unreferenced_since = $3 WHERE repository_id = $1 AND digest = $2
+AND NOT EXISTS (SELECT 1 FROM manifest_references c
+    WHERE c.repository_id = $1 AND c.child = $2 AND c.kind <> 'manifest');
+
+-- name: mark_referenced
+UPDATE repository_blobs SET unreferenced_since = NULL
+WHERE repository_id = $1 AND digest = $2 AND unreferenced_since IS NOT NULL;
+
+-- name: forget_blob
+DELETE FROM blobs WHERE digest = $1 AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1)
+RETURNING key;
+
 -- name: manifest_by_tag
-SELECT m.digest, m.media_type, m.size, m.content FROM repositories r
+SELECT m.digest, m.media_type, m.size, m.content, NULL FROM repositories r
 JOIN tags t ON t.repository_id = r.id AND t.name = $2
 JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
 WHERE r.name = $1;
 
 -- name: manifest_by_digest
-SELECT m.digest, m.media_type, m.size, m.content FROM repositories r
+SELECT m.digest, m.media_type, m.size, m.content, m.unheld_since FROM repositories r
 JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
 WHERE r.name = $1;
 
 -- name: describe_by_tag
-SELECT m.digest, m.media_type, m.size FROM repositories r
+SELECT m.digest, m.media_type, m.size, NULL FROM repositories r
 JOIN tags t ON t.repository_id = r.id AND t.name = $2
 JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest
 WHERE r.name = $1;
 
 -- name: describe_by_digest
-SELECT m.digest, m.media_type, m.size FROM repositories r
+SELECT m.digest, m.media_type, m.size, m.unheld_since FROM repositories r
 JOIN manifests m ON m.repository_id = r.id AND m.digest = $2
 WHERE r.name = $1;
 
@@ -69,9 +82,49 @@ INSERT INTO manifests
     (repository_id, digest, media_type, size, subject, artifact_type, annotations, pushed_at, content)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
+-- name: mark_list
+UPDATE manifests SET unheld_because = 'list' WHERE repository_id = $1 AND digest = $2;
+
 -- name: set_manifest_facts
 UPDATE manifests SET media_type = $3, subject = $4, artifact_type = $5, annotations = $6
 WHERE repository_id = $1 AND digest = $2;
+
+-- name: keep_manifest
+UPDATE manifests SET unheld_since = NULL, unheld_because = NULL
+WHERE repository_id = $1 AND digest = $2 AND unheld_because IS NOT NULL;
+
+-- name: hold_manifest
+UPDATE manifests SET unheld_since = NULL,
+    unheld_because = CASE WHEN unheld_because = 'list' THEN unheld_because ELSE NULL END
+WHERE repository_id = $1 AND digest = $2 AND unheld_since IS NOT NULL;
+
+-- name: hold_referrers
+UPDATE manifests SET unheld_since = NULL, unheld_because = NULL
+WHERE repository_id = $1 AND subject = $2 AND unheld_because = 'subject';
+
+-- name: holders
+-- What keeps a manifest: tags, indexes that need it, its subject; at most $3 of each.
+SELECT * FROM (SELECT 'tag', t.name FROM tags t WHERE t.repository_id = $1 AND t.digest = $2 LIMIT $3) AS tagged
+UNION ALL
+SELECT * FROM (SELECT DISTINCT 'index', c.parent FROM manifest_references c
+    WHERE c.repository_id = $1 AND c.child = $2 AND c.required = 1 LIMIT $3) AS listed
+UNION ALL
+SELECT * FROM (SELECT 'subject', s.digest FROM manifests m
+    JOIN manifests s ON s.repository_id = m.repository_id AND s.digest = m.subject
+    WHERE m.repository_id = $1 AND m.digest = $2 LIMIT $3) AS described;
+
+-- name: set_unheld
+UPDATE manifests SET unheld_since = $3, unheld_because = $4 WHERE repository_id = $1 AND digest = $2;
+
+-- name: renew_unheld
+UPDATE manifests SET unheld_since = $3 WHERE repository_id = $1 AND digest = $2 AND unheld_since IS NOT NULL;
+
+-- name: supersede_list
+UPDATE manifests SET unheld_since = $3 WHERE repository_id = $1 AND digest = $2 AND unheld_because = 'list'
+AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = $2);
+
+-- name: referrers_of
+SELECT digest FROM manifests WHERE repository_id = $1 AND subject = $2;
 
 -- name: delete_manifest
 DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING subject;
@@ -81,8 +134,8 @@ INSERT INTO manifest_references (repository_id, parent, child, kind, required) V
 ON CONFLICT (repository_id, parent, child, kind) DO UPDATE SET required = excluded.required
 WHERE excluded.required > manifest_references.required;
 
--- name: needed
-SELECT child FROM manifest_references WHERE repository_id = $1 AND parent = $2 AND required = 1;
+-- name: children
+SELECT child, kind, required FROM manifest_references WHERE repository_id = $1 AND parent = $2;
 
 -- name: delete_references
 DELETE FROM manifest_references WHERE repository_id = $1 AND parent = $2;
@@ -153,8 +206,8 @@ DELETE FROM segments WHERE upload_id = $1 RETURNING key;
 SELECT id, repository FROM uploads WHERE expires_at <= $1 LIMIT $2;
 
 -- name: add_event
-INSERT INTO events (at, actor, action, repository, digest, tag, before, after)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+INSERT INTO events (at, actor, action, repository, digest, tag, before, after, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: doom
 INSERT INTO doomed (key, since) VALUES ($1, $2) ON CONFLICT DO NOTHING;
@@ -164,6 +217,70 @@ SELECT key FROM doomed ORDER BY since LIMIT $1;
 
 -- name: forget_doomed
 DELETE FROM doomed WHERE key = $1;
+
+-- name: due_blobs
+SELECT l.repository_id, r.name, l.digest FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+WHERE l.unreferenced_since <= $1 ORDER BY l.unreferenced_since LIMIT $2;
+
+-- name: collect_link
+DELETE FROM repository_blobs WHERE repository_id = $1 AND digest = $2
+AND NOT EXISTS (SELECT 1 FROM manifest_references c
+    WHERE c.repository_id = $1 AND c.child = $2 AND c.kind <> 'manifest') RETURNING digest;
+
+-- name: due_manifests
+SELECT m.repository_id, r.name, m.digest FROM manifests m JOIN repositories r ON r.id = m.repository_id
+WHERE m.unheld_because = $1 AND m.unheld_since <= $2 ORDER BY m.unheld_since LIMIT $3;
+
+-- name: forget_repository
+DELETE FROM repositories WHERE id = $1
+AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository_id = $1)
+AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = $1)
+AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1);
+
+-- name: page_due_manifests
+SELECT m.id, r.name, m.digest, m.size, m.unheld_since FROM manifests m JOIN repositories r ON r.id = m.repository_id
+WHERE m.unheld_because = $1 AND m.unheld_since <= $2 AND m.id > $3 ORDER BY m.id LIMIT $4;
+
+-- name: page_due_blobs
+-- The size is given once, with the last link, and not at all where a link that stays keeps the bytes.
+SELECT l.digest, r.name, CASE WHEN EXISTS (SELECT 1 FROM repository_blobs o WHERE o.digest = l.digest
+        AND (o.unreferenced_since IS NULL OR o.unreferenced_since > $1 OR o.repository_id > l.repository_id))
+    THEN 0 ELSE b.size END, l.unreferenced_since
+FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id JOIN blobs b ON b.digest = l.digest
+WHERE l.unreferenced_since <= $1 AND (l.digest > $2 OR (l.digest = $2 AND r.name > $3))
+ORDER BY l.digest, r.name LIMIT $4;
+
+-- name: unnamed_since
+SELECT since FROM unnamed_keys WHERE key = $1;
+
+-- name: next_repository
+SELECT id FROM repositories WHERE id > $1 ORDER BY id LIMIT 1;
+
+-- name: sweep_links
+SELECT l.digest, l.unreferenced_since, EXISTS (SELECT 1 FROM manifest_references c
+    WHERE c.repository_id = l.repository_id AND c.child = l.digest AND c.kind <> 'manifest')
+FROM repository_blobs l WHERE l.repository_id = $1 AND l.digest > $2 ORDER BY l.digest LIMIT $3;
+
+-- name: sweep_blobs
+SELECT b.digest, EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)
+FROM blobs b WHERE b.digest > $1 ORDER BY b.digest LIMIT $2;
+
+-- name: note_unnamed
+INSERT INTO unnamed_keys (key, since) VALUES ($1, $2)
+ON CONFLICT (key) DO UPDATE SET since = unnamed_keys.since RETURNING since;
+
+-- name: unnamed_between
+SELECT key FROM unnamed_keys WHERE key >= $1 AND key < $2;
+
+-- name: forget_unnamed
+DELETE FROM unnamed_keys WHERE key = $1;
+
+-- name: claim_duty
+INSERT INTO duties (name, due_at) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE duties.due_at <= $3 RETURNING progress;
+
+-- name: move_duty
+UPDATE duties SET progress = $2, due_at = $3 WHERE name = $1;
 
 -- name: check_manifests
 SELECT m.id, r.id, r.name, m.digest, m.media_type, m.size, m.subject, m.content FROM manifests m

@@ -31,11 +31,13 @@ async def page(
     return [_descriptor(row) for row in rows]
 
 
-def without_duties(facts: Facts, pushed_tags: Sequence[str]) -> Facts:
-    """``facts`` whose references need not be there if this is a referrers list: it mentions, it does not need."""
-    only_a_list = pushed_tags and all(fallback_subject_prefix(tag) for tag in pushed_tags)
-    if facts.media_type != OCI_INDEX or not only_a_list:
-        return facts
+def is_list(facts: Facts, pushed_tags: Sequence[str]) -> bool:
+    """Whether this is a referrers list: an index that only fallback tags name."""
+    return facts.media_type == OCI_INDEX and bool(pushed_tags) and all(map(fallback_subject_prefix, pushed_tags))
+
+
+def without_duties(facts: Facts) -> Facts:
+    """The facts of a referrers list, whose references need not be there: it mentions, it does not need."""
     loose = tuple(msgspec.structs.replace(each, required=False) for each in facts.references)
     return msgspec.structs.replace(facts, references=loose)
 
@@ -68,8 +70,8 @@ def merge_tag(
         return
     merged = msgspec.json.encode(document | {"manifests": kept + added})
     digest = digests.compute(merged)
-    facts = without_duties(parse(merged, OCI_INDEX), [tag])
-    yield from manifests.store(repository_id, repository, digest, merged, facts, change)
+    facts = without_duties(parse(merged, OCI_INDEX))
+    yield from manifests.store(repository_id, repository, digest, merged, facts, change, only_a_list=True)
     yield from tags.move(repository_id, repository, tag, digest, change)
 
 

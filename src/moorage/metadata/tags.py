@@ -5,6 +5,7 @@ from moorage.metadata.base import Metadata, Unit, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown
+from moorage.spec.names import fallback_subject_prefix
 from moorage.spec.preconditions import Precondition
 
 
@@ -18,8 +19,11 @@ def move(repository_id: int, repository: str, tag: str, digest: Digest, change: 
     row = yield from one("tag_digest", repository_id, tag)
     before = row[0] if row else None
     yield from run("set_tag", repository_id, tag, digest, change.at)
+    yield from run("hold_manifest", repository_id, digest)
     if before != digest:
         yield from change.record("tag.push", repository, tag=tag, digest=digest, before=before, after=digest)
+        if before and fallback_subject_prefix(tag):
+            yield from run("supersede_list", repository_id, before, change.at)
 
 
 def delete(repository: str, tag: str, precondition: Precondition, change: Change) -> Unit[None]:

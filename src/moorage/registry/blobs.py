@@ -27,8 +27,14 @@ class Blobs:
         self._parts = parts
 
     async def get(self, repository: str, digest: Digest | str) -> StoredBlob:
-        """What is stored; raises ``BlobUnknown``, ``DigestInvalid``."""
-        return await facts.find(self._parts.metadata, repository, as_digest(digest))
+        """What is stored; raises ``BlobUnknown``, ``DigestInvalid``.
+
+        Who is told so need not push it: where no manifest references it, it stays for the grace period from now on.
+        """
+        blob = await facts.find(self._parts.metadata, repository, as_digest(digest))
+        if blob.unreferenced_since is not None and self._parts.wanes(blob.unreferenced_since):
+            await self._parts.metadata.transact(facts.renew(repository, blob.digest, self._parts.clock()))
+        return blob
 
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.

@@ -1,37 +1,41 @@
-"""What a registry does by itself: end sessions whose time is over, delete bytes that no fact needs."""
+"""What a registry does by itself: end sessions, collect what nothing holds, delete bytes that no fact needs."""
 
 import asyncio
 import contextlib
 import logging
 
-from moorage.metadata import doomed, uploads
+from moorage.registry.collection import collect, delete_doomed, expire, sweep_if_due
 from moorage.registry.parts import Parts
 from moorage.spec.errors import RegistryError
 
-_AT_ONCE = 500
 _log = logging.getLogger("moorage.housekeeping")
 
 
 async def keep_house(parts: Parts) -> None:
-    """Clean up until cancelled: when something was doomed, and each ``housekeeping_interval``."""
+    """Clean up until cancelled: all of it each ``housekeeping_interval``, bytes also as soon as they are doomed."""
+    clock, due = asyncio.get_running_loop().time, 0.0
     while True:
         parts.doomed.clear()
         try:
-            await clean(parts)
+            if clock() < due:
+                await delete_doomed(parts)
+            else:
+                due = clock() + parts.policy.housekeeping_interval
+                await clean(parts)
+                await sweep_if_due(parts)
         except RegistryError as error:
             _log.error("cleaning up is put off: %s", error)
         except Exception:  # noqa: BLE001  whatever it was, the registry goes on
             _log.exception("cleaning up failed; it is tried again")
         # Not wait_for: in Python 3.11 it drops a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(parts.policy.housekeeping_interval):
+            async with asyncio.timeout_at(due):
                 await parts.doomed.wait()
 
 
 async def clean(parts: Parts) -> None:
-    """Expire sessions and delete doomed bytes, until none are left. Doing it twice at once does no harm."""
-    while await parts.metadata.transact(uploads.expire(parts.clock(), _AT_ONCE)) == _AT_ONCE:
-        pass
-    while keys := await doomed.page(parts.metadata, _AT_ONCE):
-        await parts.store.delete(keys)
-        await parts.metadata.transact(doomed.forget(keys))
+    """Do everything that is due, until nothing is. Doing it twice at once does no harm."""
+    await expire(parts)
+    if parts.policy.collection:
+        await collect(parts)
+    await delete_doomed(parts)

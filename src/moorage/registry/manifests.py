@@ -31,9 +31,15 @@ class Manifests:
         self._parts = parts
 
     async def get(self, repository: str, reference: str, *, content: bool = True) -> StoredManifest:
-        """The manifest exactly as pushed, without its bytes unless ``content``; raises ``ManifestUnknown``."""
+        """The manifest exactly as pushed, without its bytes unless ``content``; raises ``ManifestUnknown``.
+
+        Where it is to go, it stays for the grace period from now on, as in ``Blobs.get``.
+        """
         tag, digest = parse_reference(reference)
-        return await manifests.find(self._parts.metadata, repository, tag, digest, content=content)
+        found = await manifests.find(self._parts.metadata, repository, tag, digest, content=content)
+        if found.unheld_since is not None and self._parts.wanes(found.unheld_since):
+            await self._parts.metadata.transact(manifests.renew(repository, found.digest, self._parts.clock()))
+        return found
 
     async def put(
         self,
@@ -91,7 +97,10 @@ class Manifests:
             unit = tags.delete(repository, tag or "", precondition, change)
         else:
             referenced = "manifest" in self._parts.policy.not_needed()
-            unit = manifest_changes.delete(repository, digest, precondition, change, referenced=referenced)
+            cascade = self._parts.policy.cascade
+            unit = manifest_changes.delete(
+                repository, digest, precondition, change, referenced=referenced, cascade=cascade
+            )
         await self._parts.metadata.transact(unit)
 
 

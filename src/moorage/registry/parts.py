@@ -31,6 +31,10 @@ class Parts:
         """A change made now by ``actor``, who may ``create`` repositories or not."""
         return Change(self.clock(), actor, create)
 
+    def wanes(self, since: float) -> bool:
+        """Whether a grace period that began then is over by a quarter: so much may be lacking where it is renewed."""
+        return self.clock() - since > self.policy.collect_grace / 4
+
     def require_deletion(self) -> None:
         """Raise ``MethodNotAllowed`` where deletion is turned off; spec "Content Management"."""
         if not self.policy.deletion:

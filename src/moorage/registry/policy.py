@@ -19,7 +19,10 @@ class Policy:
     """The rules of one registry. Sizes are bytes, times are seconds.
 
     ``sparse`` says what may be referenced without being there, and so also what may be deleted while referenced:
-    nothing, the entries of indexes, or layers and configs too.
+    nothing, the entries of indexes, or layers and configs too. ``cascade`` says whether untagged manifests go with
+    the index or subject that they belong to. ``collect_grace`` is how long what nothing holds stays, and
+    ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to be
+    finished. ``delete_rate`` is objects a second, None without a limit.
     """
 
     deletion: bool = True
@@ -34,6 +37,12 @@ class Policy:
     repositories_page: int = 1_000
     referrers_page: int = 1_000
     housekeeping_interval: float = 60.0
+    collection: bool = True
+    collect_grace: float = 86400.0
+    cascade: bool = True
+    sweep_interval: float = 86400.0
+    unnamed_grace: float = 7 * 86400.0
+    delete_rate: float | None = None
 
     def not_needed(self) -> frozenset[str]:
         """The kinds of reference that need not be there."""

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Self
 
 from moorage.metadata.base import Metadata
+from moorage.registry import collection
 from moorage.registry.blobs import Blobs
+from moorage.registry.collection import Collectable, Swept
 from moorage.registry.housekeeping import clean, keep_house
 from moorage.registry.listings import Referrers, Repositories, Tags
 from moorage.registry.manifests import Manifests
@@ -23,7 +25,7 @@ class Registry:
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
     ``referrers`` and ``repositories``, which raise the errors of ``moorage.errors``. ``clock`` gives seconds since
-    1970.
+    1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that another process serves.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class Registry:
         policy: Policy | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        housekeeping: bool = True,
     ) -> None:
+        self._housekeeping = housekeeping
         self._parts = Parts(store, metadata, policy or Policy(), clock)
         self._stack = contextlib.AsyncExitStack()
         self.blobs = Blobs(self._parts)
@@ -55,8 +59,9 @@ class Registry:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             await stack.enter_async_context(self._parts.metadata)
-            keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
-            stack.push_async_callback(_end, keeper)
+            if self._housekeeping:
+                keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
+                stack.push_async_callback(_end, keeper)
             self._stack = stack.pop_all()
         return self
 
@@ -64,8 +69,19 @@ class Registry:
         await self._stack.aclose()
 
     async def clean(self) -> None:
-        """Do now what the registry does by itself: expire sessions, delete bytes that nothing needs."""
+        """Do now what the registry does by itself: end sessions, collect, delete bytes that nothing needs."""
         await clean(self._parts)
+
+    async def collect(self, grace: float | None = None, *, progress: Callable[[str], None] = lambda _: None) -> Swept:
+        """Look at everything once, then take away all whose grace (seconds; None: as the policy says) is over.
+
+        ``progress`` hears how far the look is: ``repositories …``, ``blobs …``, ``keys …``.
+        """
+        return await collection.run(self._parts, grace, progress)
+
+    def collectable(self, grace: float | None = None) -> AsyncIterator[Collectable]:
+        """What ``collect`` with that ``grace`` would take away of what is known to be held by nothing."""
+        return collection.due(self._parts, grace)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

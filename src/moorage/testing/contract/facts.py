@@ -177,7 +177,7 @@ class MetadataContract:
             yield from run("add_upload", "upload", "a", "sha256", 0.0, moment)
 
         await metadata.transact(unit())
-        ((digest, media_type, size, found),) = await metadata.fetch("manifest_by_digest", "a", DIGEST)
+        ((digest, media_type, size, found, _),) = await metadata.fetch("manifest_by_digest", "a", DIGEST)
         assert (digest, media_type, size) == (DIGEST, "text/plain; charset=ü", LARGEST)
         assert bytes(found) == content
         assert await metadata.fetch("upload", "upload", "a", moment) == []
@@ -390,7 +390,7 @@ class MetadataContract:
                 assert await anything(metadata) == before
             await metadata.transact(spied(change(), statements))
             events = [parameters for name, parameters in statements if name == "add_event"]
-            assert [(action, tag, old, new) for _, _, action, _, _, tag, old, new in events] == expected
+            assert [(action, tag, old, new) for _, _, action, _, _, tag, old, new, _ in events] == expected
             assert {event[:2] for event in events} <= {(CHANGE.at, CHANGE.actor)}
 
     @with_metadata

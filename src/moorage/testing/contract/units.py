@@ -107,7 +107,7 @@ def sample(text: str) -> list[int | float | str | bytes]:
 def _value(column: str, text: str) -> int | float | str | bytes:
     if column in _WHOLE or (column == "id" and "uploads" not in text):
         return 1
-    if column in _TIMES or column.endswith("_at"):
+    if column in _TIMES or column.endswith(("_at", "_since")):
         return 1.0
     return b"{}" if column in _BYTES else "sample"
 

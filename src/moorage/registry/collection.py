@@ -1,0 +1,207 @@
+"""Collection: in small steps, beside everything else, with work that is found from changes; and the full sweep.
+
+A step is one transaction over a few candidates. Bytes go in batches after the transaction that doomed them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from moorage.metadata import collection as facts
+from moorage.metadata import doomed, uploads
+from moorage.metadata.collection import Collected
+from moorage.metadata.events import Change
+from moorage.registry.parts import Parts
+
+ACTOR: Final = "collection"
+LIST_GRACE: Final = 600.0  # seconds: who was told a list's digest by its tag fetches it by then
+_STEP: Final = 100  # candidates in one transaction
+_PAGE: Final = 500
+_DELETED: Final = 500  # objects in one call to storage
+_TURN: Final = 600.0  # seconds that a sweep may be silent until another process takes it on
+_PREFIXES: Final = tuple(f"{n:02x}/" for n in range(256))  # of every key; see storage/base.py
+_SWEEP: Final = "sweep"
+_UNREFERENCED: Final = "no manifest of the repository references it"
+# Why manifests go, and what the event says.
+_REASONS: Final = {
+    "index": "the index that it belonged to was deleted",
+    "subject": "its subject was deleted",
+    "list": "a later referrers list took its place",
+}
+
+
+@dataclass(slots=True)
+class Swept:
+    """What a collection did; ``unnamed`` are keys in storage that no fact named for too long."""
+
+    uploads: int = 0
+    unnamed: int = 0
+    collected: Collected = field(default_factory=Collected)
+
+
+@dataclass(frozen=True, slots=True)
+class Collectable:
+    """Something that would go: a ``manifest``, a ``blob`` of a repository, or ``bytes`` in storage.
+
+    ``size`` is what its going frees; ``since`` when it began to be held by nothing.
+    """
+
+    kind: str
+    repository: str
+    digest: str
+    size: int
+    since: float
+    reason: str
+
+
+async def expire(parts: Parts) -> int:
+    """End sessions whose time is over; how many."""
+    ended = 0
+    while count := await parts.metadata.transact(uploads.expire(parts.clock(), _PAGE)):
+        ended += count
+    return ended
+
+
+async def collect(parts: Parts, grace: float | None = None) -> Collected:
+    """Take away everything whose grace (None: as the policy says) is over, step by step."""
+    grace = parts.policy.collect_grace if grace is None else grace
+    total = Collected()
+    for because, reason in _REASONS.items():
+        wait = min(grace, LIST_GRACE) if because == "list" else grace
+        looked = _STEP
+        while looked == _STEP:
+            now = parts.clock()
+            change = Change(now, ACTOR, reason=reason)
+            looked, went = await parts.metadata.transact(
+                facts.collect_manifests(because, now - wait, _STEP, change, cascade=parts.policy.cascade)
+            )
+            total.add(went)
+    looked = _STEP
+    while looked == _STEP:
+        now = parts.clock()
+        change = Change(now, ACTOR, reason=_UNREFERENCED)
+        looked, went = await parts.metadata.transact(facts.collect_blobs(now - grace, _STEP, change))
+        total.add(went)
+    return total
+
+
+async def collect_all(parts: Parts, grace: float | None = None) -> Collected:
+    """``collect`` until nothing more becomes due by it: what goes may have held something else."""
+    total = Collected()
+    while went := await collect(parts, grace):
+        total.add(went)
+    return total
+
+
+async def delete_doomed(parts: Parts) -> None:
+    """Delete the bytes that no fact needs, no faster than the policy allows; what fails is raised at the end."""
+    rate, failed = parts.policy.delete_rate, None
+    most = _DELETED if rate is None else max(1, min(_DELETED, int(rate)))
+    while not failed and (keys := await doomed.page(parts.metadata, most)):
+        try:
+            await parts.store.delete(keys)
+        except Exception as error:  # noqa: BLE001  one of them must not keep the others
+            failed = error
+            keys = [key for key in keys if await _deleted(parts, key)]
+        await parts.metadata.transact(doomed.forget(keys))
+        if rate is not None:
+            await asyncio.sleep(len(keys) / rate)
+    if failed:
+        raise failed
+
+
+async def _deleted(parts: Parts, key: str) -> bool:
+    try:
+        await parts.store.delete([key])
+    except Exception:  # noqa: BLE001  the caller raises the first
+        return False
+    return True
+
+
+async def sweep_if_due(parts: Parts) -> None:
+    """Do or go on with the regular full sweep, unless it is not due or another process is at it."""
+    if not parts.policy.collection:
+        return
+    now = parts.clock()
+    claimed = await parts.metadata.transact(facts.claim(_SWEEP, now, now + _TURN))
+    if claimed is None:
+        return
+    async for made in sweep(parts, Swept(), claimed[0]):
+        await parts.metadata.transact(facts.progress(_SWEEP, made, parts.clock() + _TURN))
+        await asyncio.sleep(0)
+    await parts.metadata.transact(facts.progress(_SWEEP, None, parts.clock() + parts.policy.sweep_interval))
+
+
+async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> AsyncIterator[str]:
+    """Look at every link, blob, repository and key in storage once, page by page, and mend what is known wrongly.
+
+    Yields after each page how far it is; from there, as ``progress``, it goes on. Counts into ``swept``.
+    """
+    phase, _, rest = (progress or "repositories 0 ").partition(" ")
+    if phase == "repositories":
+        number, _, digest = rest.partition(" ")
+        after: tuple[int, str] | None = (int(number), digest)
+        while after is not None:
+            unit = facts.sweep_repositories(after, _PAGE, Change(parts.clock(), ACTOR))
+            after = await parts.metadata.transact(unit)
+            if after:
+                yield f"repositories {after[0]} {after[1]}"
+        phase, rest = "blobs", ""
+        yield "blobs "
+    if phase == "blobs":
+        last: str | None = rest
+        while last is not None:
+            last = await parts.metadata.transact(facts.sweep_blobs(last, _PAGE, Change(parts.clock(), ACTOR)))
+            if last:
+                yield f"blobs {last}"
+        rest = _PREFIXES[0]
+    for prefix in _PREFIXES[_PREFIXES.index(rest) :]:
+        yield f"keys {prefix}"
+        await _sweep_keys(parts, prefix, swept)
+
+
+async def _sweep_keys(parts: Parts, prefix: str, swept: Swept) -> None:
+    unnamed, looked = [], 0
+    async for key in parts.store.list(prefix):
+        looked += 1
+        if not await facts.is_named(parts.metadata, key):
+            unnamed.append(key)
+        if looked % _PAGE == 0:
+            await asyncio.sleep(0)
+    now = parts.clock()
+    if unnamed or await facts.any_unnamed(parts.metadata, prefix):
+        unit = facts.note_unnamed(prefix, unnamed, now - parts.policy.unnamed_grace, now)
+        swept.unnamed += await parts.metadata.transact(unit)
+
+
+async def due(parts: Parts, grace: float | None = None) -> AsyncIterator[Collectable]:
+    """What ``collect`` would take away now, and what of storage a sweep would; changes nothing."""
+    now, grace = parts.clock(), parts.policy.collect_grace if grace is None else grace
+    for because, reason in _REASONS.items():
+        before = now - (min(grace, LIST_GRACE) if because == "list" else grace)
+        last = 0
+        while rows := await parts.metadata.fetch("page_due_manifests", because, before, last, _PAGE):
+            for _, repository, digest, size, since in rows:
+                yield Collectable("manifest", repository, digest, size, since, reason)
+            last = rows[-1][0]
+    digest = repository = ""
+    while rows := await parts.metadata.fetch("page_due_blobs", now - grace, digest, repository, _PAGE):
+        for row in rows:
+            yield Collectable("blob", row[1], row[0], row[2], row[3], _UNREFERENCED)
+        digest, repository = rows[-1][:2]
+    async for key in parts.store.list():
+        if not await facts.is_named(parts.metadata, key):
+            since = (await parts.metadata.fetch("unnamed_since", key) or [(now,)])[0][0]
+            if since <= now - parts.policy.unnamed_grace:
+                yield Collectable("bytes", "", key, await parts.store.size(key), since, "no fact names them")
+
+
+async def run(parts: Parts, grace: float | None = None, told: Callable[[str], None] = lambda _: None) -> Swept:
+    """A full sweep and everything that is due, now; ``told`` hears how far it is."""
+    swept = Swept(uploads=await expire(parts))
+    async for made in sweep(parts, swept):
+        told(made)
+    swept.collected = await collect_all(parts, grace)
+    await delete_doomed(parts)
+    return swept

@@ -1,0 +1,43 @@
+"""The commands that look after content, on a root that a server serves at the same time."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import running
+from tests.support import CONFIG, LAYER, Repository, digest_of
+from tests.test_cli import refused, run
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+async def test_collect_beside_a_server(root: Path) -> None:
+    """The dry run names what the run then takes; the server goes on, and knows it at once."""
+    with running(root) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            repository = Repository(client, "app")
+            await repository.push_image("v1")
+            await repository.push_blob(b"nobody references this")
+            assert "0 would go" in run("collect", "--root", root, "--dry-run").stdout
+            dry = run("collect", "--root", root, "--dry-run", "--grace", "0")
+            assert f"would go: blob app@{digest_of(b'nobody references this')} (22 bytes)" in dry.stdout
+            assert "1 would go, 22 bytes would be free" in dry.stdout
+            assert (await repository.get(f"blobs/{digest_of(b'nobody references this')}")).status_code == 200
+            done = run("collect", "--root", root, "--grace", "0")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "0 manifests, 1 blobs of repositories, the bytes of 1 blobs" in done.stdout
+            assert (await repository.get(f"blobs/{digest_of(b'nobody references this')}")).status_code == 404
+            for content in (CONFIG, LAYER):
+                assert (await repository.get(f"blobs/{digest_of(content)}")).content == content
+            assert run("check", "--root", root, "--full").returncode == 0
+
+
+def test_no_registry_there(root: Path) -> None:
+    """A root that does not exist is not made, and said to be none."""
+    assert "there is no registry" in refused("collect", "--root", root)
+    assert not root.exists()
+    assert "memory" in refused("collect", "--storage", "memory")
