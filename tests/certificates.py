@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -108,10 +109,10 @@ class Authority:
         )
         return pair
 
-    def server(self, file: str = "server", *, password: str | None = None) -> Pair:
-        """A pair for this machine."""
-        names = (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-        return self.issue(file, "localhost", names, password=password)
+    def server(self, file: str = "server", *, password: str | None = None, addresses: Sequence[str] = ()) -> Pair:
+        """A pair for this machine's loopback and for more of its addresses."""
+        found = [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", *addresses)]
+        return self.issue(file, "localhost", (x509.DNSName("localhost"), *found), password=password)
 
     def revoke(self, *pairs: Pair) -> None:
         """Add certificates to the list of those revoked, and write it."""

@@ -58,6 +58,10 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "tls_certificate": ('"/etc/tls.crt"', "/etc/tls.crt", "/etc/tls.crt"),
     "tls_key": ('"/etc/tls.key"', "/etc/tls.key", "/etc/tls.key"),
     "tls_key_password": ('"sesame"', "sesame", "sesame"),
+    "tls_client_ca": ('"/etc/ca.pem"', "/etc/ca.pem", "/etc/ca.pem"),
+    "tls_client_verify": ('"required"', "required", "required"),
+    "tls_client_revocations": ('"/etc/crl.pem"', "/etc/crl.pem", "/etc/crl.pem"),
+    "tls_client_name": ('"uri"', "uri", "uri"),
     "insecure_http": ("true", "true", True),
     "authentication": ('["staff"]', "staff", ["staff"]),
     "authorization": ('"homes"', "homes", "homes"),
@@ -87,7 +91,12 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
 
 
 # What a setting makes no sense without.
-NEEDED = {"tls_key": ("tls_certificate",), "tls_key_password": ("tls_certificate",)}
+NEEDED = {
+    "tls_key": ("tls_certificate",),
+    "tls_key_password": ("tls_certificate",),
+    "tls_client_ca": ("tls_certificate",),
+    "tls_client_revocations": ("tls_certificate", "tls_client_ca"),
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"warnings"}))
@@ -145,6 +154,9 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("log_level", "loud", "'loud'", "debug, error, info, warning"),
     ("tls_certificate", 5, "5", "text"),
     ("tls_key", "/etc/tls.key", "tls_key", "both or neither"),
+    ("tls_client_ca", "/etc/ca.pem", "tls_client_ca", "both or neither"),
+    ("tls_client_verify", "perhaps", "'perhaps'", "optional, required"),
+    ("tls_client_name", "serial", "'serial'", "cn, dns, email, uri"),
     ("insecure_http", "perhaps", "'perhaps'", "true, false"),
     ("location", "here", "'here'", "absolute, relative"),
     ("public_url", "registry.example.com", "'registry.example.com'", "https?://"),

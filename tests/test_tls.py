@@ -6,6 +6,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from moorage.config import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from tests.certificates import Authority, Pair
 from tests.server import Server, running
-from tests.support import LAYER, digest_of, eventually, raw
+from tests.support import LAYER, digest_of, eventually
 from tests.test_cli import refused
 
 DIGEST = digest_of(LAYER)
@@ -120,12 +121,18 @@ def test_what_is_not_spoken(server: Server, authority: Authority, what: str) -> 
 
 
 def test_plain_http_on_the_port(server: Server, authority: Authority) -> None:
-    """Plain HTTP gets no answer where TLS is spoken, and nothing breaks."""
-    try:
-        received = raw(server.url, b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
-    except ConnectionResetError:
-        received = b""
-    assert b"HTTP/1.1" not in received
+    """Plain HTTP is told in its own language that HTTPS is spoken here."""
+    said = httpx.get(f"http://{server.host}/v2/")
+    assert (said.status_code, said.text) == (400, "this port speaks HTTPS, not HTTP")
+    assert httpx.get(f"{server.url}/v2/", verify=trusting(authority)).status_code == 200
+
+
+def test_no_tls_on_the_port(server: Server, authority: Authority) -> None:
+    """What is neither gets no answer, and nothing breaks."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"\0" * 100)
+        with suppress(ConnectionResetError):
+            assert b"HTTP" not in connection.recv(1000)
     assert httpx.get(f"{server.url}/v2/", verify=trusting(authority)).status_code == 200
 
 

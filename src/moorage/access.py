@@ -5,6 +5,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from moorage.auth.base import Authenticator, Authorizer
+from moorage.auth.certificates import METHOD as CERTIFICATE
+from moorage.auth.certificates import CertificateAuthenticator
 from moorage.auth.rules import Rules
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
@@ -39,7 +41,11 @@ def _rules(settings: Settings, registry: Registry) -> Authorizer:  # noqa: ARG00
     return Rules()
 
 
-_AUTHENTICATORS: Final[dict[str, AuthenticatorFactory]] = {}
+def _certificate(settings: Settings, registry: Registry) -> Authenticator:  # noqa: ARG001
+    return CertificateAuthenticator(settings.tls_client_name)
+
+
+_AUTHENTICATORS: Final[dict[str, AuthenticatorFactory]] = {CERTIFICATE: _certificate}
 _AUTHORIZERS: Final[dict[str, AuthorizerFactory]] = {RULES: _rules}
 
 

@@ -11,12 +11,21 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from moorage.auth.certificates import METHOD as CERTIFICATE
+from moorage.auth.certificates import NameFrom
 from moorage.registry.policy import Policy
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.options import Warned, WebOptions
 
 PREFIX: Final = "MOORAGE_"
 SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
+# What a setting makes no sense without.
+_NEEDS: Final = {
+    "tls_key": "tls_certificate",
+    "tls_key_password": "tls_certificate",
+    "tls_client_ca": "tls_certificate",
+    "tls_client_revocations": "tls_client_ca",
+}
 # What Kubernetes puts into every pod for a service that is called "moorage".
 _KUBERNETES: Final = re.compile(r"MOORAGE_(SERVICE_.*|PORT_\d+_.*)")
 
@@ -53,7 +62,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate: str | None = None
     tls_key: str | None = None
     tls_key_password: Secret | None = None
+    tls_client_ca: str | None = None
+    tls_client_verify: Literal["optional", "required"] = "optional"
+    tls_client_revocations: str | None = None
+    tls_client_name: NameFrom = "cn"
     insecure_http: bool = False
+
     authentication: list[str] = []
     authorization: str = "rules"
     open_access: bool = False
@@ -237,9 +251,13 @@ def _in_words(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 def _check(settings: Settings) -> None:
     """What one setting's type cannot say."""
-    for name in ("tls_key", "tls_key_password"):
-        if getattr(settings, name) is not None and settings.tls_certificate is None:
-            raise SettingsError(f"{name} is set without tls_certificate; allowed: both or neither")
+    for name, needed in _NEEDS.items():
+        if getattr(settings, name) is not None and getattr(settings, needed) is None:
+            raise SettingsError(f"{name} is set without {needed}; allowed: both or neither")
+    if (CERTIFICATE in settings.authentication) > (settings.tls_client_ca is not None):
+        raise SettingsError(
+            f"authentication = {CERTIFICATE!r}: tls_client_ca is not set; allowed: both, or another authentication"
+        )
     for each in settings.trusted_proxies:
         try:
             ipaddress.ip_network(each, strict=False)

@@ -6,23 +6,57 @@ import ssl
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from moorage.config import Settings, SettingsError
 
 _log = logging.getLogger("moorage.tls")
 # Forward secrecy and authenticated encryption only. What TLS 1.3 offers is so by itself.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_FILES: Final = ("tls_certificate", "tls_key", "tls_client_ca", "tls_client_revocations")
+_PLAIN: Final = (  # what anybody who speaks plain HTTP here understands
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 32\r\nConnection: close\r\n\r\n"
+    b"this port speaks HTTPS, not HTTP"
+)
 _MISMATCH: Final = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
 _OTHERS: Final = stat.S_IRWXO | stat.S_IWGRP
 
 _Seen = tuple[tuple[int, int, int] | None, ...]
 
 
+class _Handshake(ssl.SSLObject):
+    """A connection whose client is told why its handshake failed: the loop would close without sending that."""
+
+    _failure: ssl.SSLError | None = None
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._failure = error
+            if error.reason == "HTTP_REQUEST":
+                self.outgoing.write(_PLAIN)
+            if isinstance(error, ssl.SSLCertVerificationError):
+                _log.info("a client's certificate was refused: %s", error.verify_message)
+            if not self.outgoing.pending:
+                raise
+            # What waits to be sent is sent before more is awaited; whatever comes then, or its absence, is the end.
+            raise ssl.SSLWantReadError from error
+
+
+class _Context(ssl.SSLContext):
+    sslobject_class = _Handshake
+
+
 class ReloadedContext(ssl.SSLContext):
     """What a server is given once: each handshake is that of the newest context made of the files."""
 
-    current: ssl.SSLContext
+    current: _Context
     _settings: Settings
     _seen: _Seen
 
@@ -35,9 +69,19 @@ class ReloadedContext(ssl.SSLContext):
         context.current = make_context(settings)
         return context
 
-    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
         """As that of the newest context."""
-        return self.current.wrap_bio(*arguments, **named)
+        made = self.current.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        assert isinstance(made, _Handshake)  # noqa: S101  the class of that context
+        made.outgoing = outgoing
+        return made
 
     def reload(self, *, asked: bool = False) -> None:
         """Take the files anew if they have changed or if ``asked``; what is wrong with them is logged."""
@@ -53,14 +97,16 @@ class ReloadedContext(ssl.SSLContext):
             _log.info("the files of TLS were read anew")
 
 
-def make_context(settings: Settings) -> ssl.SSLContext:
+def make_context(settings: Settings) -> _Context:
     """A server's context of the files that the settings name; raises ``SettingsError``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     _load_pair(context, settings)
+    if settings.tls_client_ca is not None:
+        _load_authorities(context, settings)
     return context
 
 
@@ -81,6 +127,21 @@ def _load_pair(context: ssl.SSLContext, settings: Settings) -> None:
         raise certificate.wrong(f"it or the key cannot be read: {error.reason or error}", "PEM files") from error
     except OSError as error:  # it was there a moment ago
         raise certificate.wrong(f"it or the key: {error.strerror}", "PEM files") from error
+
+
+def _load_authorities(context: ssl.SSLContext, settings: Settings) -> None:
+    authorities = _File.read("tls_client_ca", settings.tls_client_ca, b"CERTIFICATE")
+    context.verify_mode = ssl.CERT_REQUIRED if settings.tls_client_verify == "required" else ssl.CERT_OPTIONAL
+    files = [authorities]
+    if settings.tls_client_revocations is not None:
+        files.append(_File.read("tls_client_revocations", settings.tls_client_revocations, b"X509 CRL"))
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    for each in files:
+        try:
+            context.load_verify_locations(each.path)
+        except OSError as error:
+            why = getattr(error, "reason", None) or error.strerror or error
+            raise each.wrong(f"it cannot be read: {why}", "a PEM file") from error
 
 
 def _password(settings: Settings, key: "_File") -> str:
@@ -120,7 +181,8 @@ class _File:
 
 def _look(settings: Settings) -> _Seen:
     """What changes when a file does: links are followed, since Kubernetes changes those."""
-    return tuple(_identity(path) for path in (settings.tls_certificate, settings.tls_key) if path is not None)
+    paths = (getattr(settings, name) for name in _FILES)
+    return tuple(_identity(path) for path in paths if path is not None)
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:

@@ -4,16 +4,20 @@ import hashlib
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
 import pytest
 
+from tests.certificates import Pair
 from tests.server import CI
 
 INDEX_TYPES = (
@@ -30,6 +34,19 @@ OURS = "moorage"
 BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage-ci" / "bin"
 # Debian's folders come first: a newer docker beside them would speak to another engine.
 FOLDERS = os.pathsep.join([str(BUILT), "/usr/bin", "/usr/sbin", "/bin", "/sbin", os.environ.get("PATH", "")])
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback, or nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+OWN_ADDRESS = own_address()
 
 
 def missing(what: str) -> NoReturn:
@@ -113,7 +130,7 @@ class Home:
                 # Loopback never goes through a proxy, everything else does: nothing here may reach further.
                 "HTTP_PROXY": "http://127.0.0.1:9",
                 "HTTPS_PROXY": "http://127.0.0.1:9",
-                "NO_PROXY": "127.0.0.1,localhost",
+                "NO_PROXY": f"127.0.0.1,localhost,{OWN_ADDRESS}",
             }
         )
         return self
@@ -219,12 +236,25 @@ def assert_same(pulled: Layout, original: Layout) -> None:
 
 @dataclass(frozen=True)
 class Door:
-    """The registry through plain HTTP, to see what clients left there and what they will find."""
+    """The registry without a client, to see what clients left there and what they will find.
+
+    With TLS, ``authority`` is whom to trust and ``own`` the certificate to show.
+    """
 
     url: str
+    authority: Path | None = None
+    own: Pair | None = None
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.authority)
+        if self.own is not None:
+            context.load_cert_chain(self.own.certificate, self.own.key)
+        return context
 
     def request(self, method: str, path: str, **headers: str) -> httpx.Response:
-        return httpx.request(method, f"{self.url}/v2/{path}", headers=headers, timeout=60, trust_env=False)
+        url = f"{self.url}/v2/{path}"
+        return httpx.request(method, url, headers=headers, timeout=60, trust_env=False, verify=self._trust)
 
     def manifest(self, repository: str, reference: str) -> bytes:
         """A manifest's bytes, which match the digest that the registry says and the one asked for."""
@@ -242,7 +272,8 @@ class Door:
         """The digest of the bytes that the registry sends for a blob; it reads them piece by piece."""
         total = hashlib.sha256()
         url = f"{self.url}/v2/{repository}/blobs/{digest}"
-        with httpx.stream("GET", url, timeout=60, trust_env=False, follow_redirects=True) as response:
+        options: dict[str, Any] = {"timeout": 60, "trust_env": False, "verify": self._trust}
+        with httpx.stream("GET", url, follow_redirects=True, **options) as response:
             assert response.status_code == 200
             for piece in response.iter_bytes():
                 total.update(piece)

@@ -15,11 +15,14 @@ from moorage.spec.actions import Action
 class Certificate:
     """A client's certificate that the transport has verified: the subject and the alternative names, as text.
 
-    ``subject`` is a distinguished name (RFC 4514), ``names`` are ``DNS:…``, ``EMAIL:…``, ``URI:…``, ``IP:…``.
+    ``subject`` is a distinguished name (RFC 4514), ``names`` are ``DNS:…``, ``EMAIL:…``, ``URI:…``, ``IP:…``;
+    ``common_name`` and ``organizations`` are the subject's.
     """
 
     subject: str
     names: tuple[str, ...] = ()
+    common_name: str | None = None
+    organizations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
