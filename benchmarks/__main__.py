@@ -4,9 +4,9 @@ import argparse
 import asyncio
 import dataclasses
 import fnmatch
-import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,36 +16,40 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.content import MIB
-from benchmarks.loads import SMOKE, Load, Scale, all_loads
-from benchmarks.peers import PEERS, Peer
+from benchmarks.loads import Work, all_loads
+from benchmarks.peers import PEERS, Peer, certificate
 from benchmarks.picture import draw
 from benchmarks.process import Cores, machine
-from benchmarks.report import OURS, Report, table, write_json
-from benchmarks.run import Result, run_load
+from benchmarks.report import ONE, OURS, TWO, Document, entry, failures, merged, read_json, table, write_json
+from benchmarks.run import Stage, run_load
+from benchmarks.scale import SMOKE, Scale
+from benchmarks.summary import in_block, summary
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+SMOKE_TWO = {"manifest-get-tag", "blob-put-4k", "image-push"}  # enough to see that two cores work
 
 
 def main() -> int:
     """Run what was asked for; 1 if anything failed, or if Moorage itself is missing."""
     options = arguments()
-    scale = scale_of(options)
-    loads = {name: all_loads()[name] for name in options.loads}
     peers, missing = present(options.peers)
     for name, why in missing.items():
         print(f"missing: {name}: {why}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=options.scratch) as scratch:
-        report = measured(loads, peers, missing, scale, Path(scratch))
-        where = options.output or (Path(scratch) / "smoke" if options.smoke else RESULTS / "bench")
-        text = table(report)
-        print(text)
-        drawn = write(report, text, where)
+        whole = len(options.peers) == len(PEERS) and not options.smoke
+        where = options.output or (RESULTS / "bench" if whole else Path(scratch) / "results")
+        document, drawn = measured(options, peers, missing, Path(scratch), where)
+        print(table(document))
+        print(summary(document))
         if options.smoke:
-            look_at(report, where)
-    for failure in report.failures:
+            look_at(document, where)
+    if where.parent == RESULTS:
+        PAGE.write_text(in_block(PAGE.read_text(), "figures", summary(document)))
+    for failure in failures(document):
         print(f"FAILED: {failure}", file=sys.stderr)
     unfit = OURS in missing or (options.smoke and not drawn)
-    return 1 if report.failures or unfit else 0
+    return 1 if failures(document) or unfit else 0
 
 
 def arguments() -> argparse.Namespace:
@@ -68,13 +72,18 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each peer at each load (3)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (0.6)")
-    parser.add_argument("--tags", type=int, metavar="N", help="tags in the repository whose tags are listed (1000)")
+    parser.add_argument("--tags", type=int, metavar="N", help="tags in the repository whose tags are listed (100000)")
+    parser.add_argument("--cores", choices=(ONE, TWO), help="only this table")
+    parser.add_argument("--requests", type=int, metavar="N", help="requests of the load endurance (1000000)")
     parser.add_argument("--large", type=int, metavar="MIB", help="size of the blob of 1 GiB, on a small disk")
     parser.add_argument(
         "--scratch", type=Path, metavar="DIR", help="where the peers' roots are made, on the disk to measure"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="results, without .json (benchmarks/results/bench)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="results, without .json (benchmarks/results/bench, if all peers run)",
     )
     return parser.parse_args()
 
@@ -84,6 +93,7 @@ def scale_of(options: argparse.Namespace) -> Scale:
         "rounds": options.rounds,
         "seconds": options.seconds,
         "tags": options.tags,
+        "requests": options.requests,
         "large": options.large and options.large * MIB,
     }
     return dataclasses.replace(
@@ -104,53 +114,90 @@ def present(names: Iterable[str]) -> tuple[list[Peer], dict[str, str]]:
 
 
 def measured(
-    loads: dict[str, type[Load]], peers: Sequence[Peer], missing: dict[str, str], scale: Scale, scratch: Path
-) -> Report:
-    """Run the loads one after the other, this process on its own core."""
+    options: argparse.Namespace, peers: Sequence[Peer], missing: dict[str, str], scratch: Path, where: Path
+) -> tuple[Document, bool]:
+    """Run the loads one after the other; what is known is written after each, so that a run can be taken up again."""
+    scale = scale_of(options)
+    check_room(options.loads, peers, scale, scratch)
+    document: Document = {
+        "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": machine(scratch),
+        "scale": dataclasses.asdict(scale),
+        "peers": {peer.name: {"version": peer.version(), "durability": peer.durability} for peer in peers},
+        "missing": missing,
+        "tables": {ONE: {}, TWO: {}},
+    }
+    document = merged(read_json(where.with_suffix(".json")), document, all_loads())
+    drawn = True
+    for name, loads in plan(options).items():
+        cores = Cores.apart() if name == ONE else Cores.shared()
+        stage = Stage(halved(scale) if name == TWO else scale, scratch, cores, certificate(scratch))
+        usable = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores.load)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            for load in loads:
+                print(f"{time.strftime('%H:%M:%S')} {load.name}, {name}", file=sys.stderr, flush=True)
+                results = runner.run(run_load(load, peers, stage))
+                found = entry(load.what, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), revision(), results)
+                document = merged(document, document | {"tables": {name: {load.name: found}}}, all_loads())
+                drawn = write(document, where)
+        os.sched_setaffinity(0, usable)
+    return document, drawn
+
+
+def plan(options: argparse.Namespace) -> dict[str, list[type[Work]]]:
+    """The loads of each table."""
+    loads = [all_loads()[name] for name in options.loads]
+    both = [load for load in loads if not load.apart and (not options.smoke or load.name in SMOKE_TWO)]
+    tables = {ONE: loads, TWO: both if len(os.sched_getaffinity(0)) > 1 else []}
+    return {name: found for name, found in tables.items() if options.cores in {None, name}}
+
+
+def halved(scale: Scale) -> Scale:
+    """The table of two cores is the second one: two turns of it say enough."""
+    return dataclasses.replace(scale, rounds=max(1, scale.rounds - 1))
+
+
+def check_room(loads: Sequence[str], peers: Sequence[Peer], scale: Scale, scratch: Path) -> None:
     registries = sum(peer.kind == "registry" for peer in peers)
     need = scale.large * (registries + 2) * 2 if any(name.endswith("-1g") for name in loads) else 0
     if (free := shutil.disk_usage(scratch).free) < need:
         sys.exit(f"{scratch} has {free // MIB} MiB free, {need // MIB} are needed; see --large and --scratch")
-    cores = Cores.of_this_machine()
-    os.sched_setaffinity(0, {cores.load})
-    started, facts = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), machine(scratch)
-    results: list[Result] = []
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        for load in loads.values():
-            print(f"{time.strftime('%H:%M:%S')} {load.name}", file=sys.stderr, flush=True)
-            results += runner.run(run_load(load, peers, scale, scratch, cores))
-    return Report(
-        started=started,
-        machine=facts,
-        scale=dataclasses.asdict(scale),
-        peers={peer.name: {"version": peer.version(), "durability": peer.durability} for peer in peers},
-        missing=missing,
-        what={load.name: load.what for load in loads.values()},
-        results=results,
-    )
 
 
-def write(report: Report, text: str, where: Path) -> bool:
-    """The table, the JSON and the picture; False if the picture could not be drawn."""
-    where.parent.mkdir(parents=True, exist_ok=True)
-    where.with_suffix(".txt").write_text(text)
-    write_json(report, where.with_suffix(".json"))
+def revision() -> str:
+    """The commit that is measured, where the code lies in a git work tree."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        draw(report, where.with_suffix(".png"))
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "of no known commit"
+
+
+def write(document: Document, where: Path) -> bool:
+    """JSON, table, summary and picture; False if the picture could not be drawn."""
+    where.parent.mkdir(parents=True, exist_ok=True)
+    write_json(document, where.with_suffix(".json"))
+    where.with_suffix(".txt").write_text(table(document))
+    (where.parent / "summary.md").write_text(summary(document))
+    try:
+        draw(document, where.with_suffix(".png"))
     except ImportError as error:
         print(f"no picture: {error} (requirements/bench.txt has what it needs)", file=sys.stderr)
         return False
-    print(f"written: {where}.json, .txt, .png", file=sys.stderr)
     return True
 
 
-def look_at(report: Report, where: Path) -> None:
+def look_at(document: Document, where: Path) -> None:
     """Raise unless what was written holds every result."""
-    document = json.loads(where.with_suffix(".json").read_text())
-    for one in report.results:
-        found = document["loads"][one.load]["peers"][one.peer]
-        assert one.failure or one.unsupported or found["samples"], one
+    assert read_json(where.with_suffix(".json"))["tables"] == document["tables"]
+    for entries in document["tables"].values():
+        for load, one in entries.items():
+            assert one["peers"], load
+            for peer, found in one["peers"].items():
+                assert found.get("failure") or found.get("unsupported") or found["samples"], (load, peer)
     assert OURS in where.with_suffix(".txt").read_text()
+    assert "| manifest GET by tag |" in (where.parent / "summary.md").read_text()
     picture = where.with_suffix(".png")
     assert not picture.exists() or picture.read_bytes().startswith(b"\x89PNG")
 

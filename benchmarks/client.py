@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self, cast
@@ -189,11 +190,23 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def location(self) -> str:
         """Where the last answer sent the client: path and query, whatever host it named."""
-        at = self._head.find(b"\r\nlocation:")
-        if at < 0:
+        if (value := self.field("location")) is None:
             raise LoadError("an answer without Location")
-        value = self._raw_head[at + 11 : self._raw_head.find(b"\r\n", at + 11)].strip().decode()
-        return "/" + value.split("/", 3)[3] if "://" in value else value
+        return path_of(value)
+
+    @property
+    def link(self) -> str | None:
+        """Path and query of the next page, if the last answer names one."""
+        value = self.field("link")
+        return None if value is None else path_of(value[value.index("<") + 1 : value.index(">")])
+
+    def field(self, name: str) -> str | None:
+        """A field of the last answer's head as it came, or None."""
+        start = self._head.find(f"\r\n{name}:".encode())
+        if start < 0:
+            return None
+        start += len(name) + 3
+        return self._raw_head[start : self._raw_head.find(b"\r\n", start)].strip().decode()
 
     @property
     def closed(self) -> bool:
@@ -206,8 +219,9 @@ class Wire(asyncio.BufferedProtocol):
 class Server:
     """The address of a server, and the connections that were opened to it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
         self._wires: list[Wire] = []
         self._buffer = memoryview(bytearray(READ_SIZE))
 
@@ -218,7 +232,7 @@ class Server:
 
     async def open(self) -> Wire:
         loop = asyncio.get_running_loop()
-        _, wire = await loop.create_connection(lambda: Wire(self._buffer), "127.0.0.1", self.port)
+        _, wire = await loop.create_connection(lambda: Wire(self._buffer), "127.0.0.1", self.port, ssl=self._tls)
         self._wires.append(wire)
         return wire
 
@@ -229,6 +243,10 @@ class Server:
         for wire in self._wires:
             wire.close()
         await asyncio.sleep(0)
+
+
+def path_of(address: str) -> str:
+    return "/" + address.split("/", 3)[3] if "://" in address else address
 
 
 def dechunked(data: bytes) -> bytes:

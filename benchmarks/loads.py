@@ -1,33 +1,15 @@
-"""What a load is, and the list of all; a new one is a class in ``reads`` or ``writes`` and a name here."""
+"""What a load is, and the list of all; a new one is a class in one of the modules that ``all_loads`` names."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from benchmarks.client import LoadError, Server, Wire, sha256
-from benchmarks.content import MIB
+from benchmarks.peers import Peer
+from benchmarks.scale import Scale
+from benchmarks.seeds import Seeds
 from benchmarks.verbs import Store, Verbs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """How much of everything: the sizes are the loads' names, so only ``smoke`` and small machines change them."""
-
-    seconds: float = 0.6
-    warm: float = 0.2
-    rounds: int = 3
-    small: int = 4096
-    medium: int = 10_000_000
-    large: int = 1024 * MIB
-    chunk: int = 5 * MIB
-    layers: int = 10
-    layer: int = 1_000_000
-    tags: int = 1000
-    page: int = 100
-    repositories: int = 200
-
-
-SMOKE = Scale(seconds=0.02, warm=0.0, rounds=1, large=6 * MIB, tags=20, page=5, repositories=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +22,40 @@ class Target:
     store: Store
 
 
-class Load(ABC):
-    """One kind of work against one peer; an operation is what a client does again and again."""
+class Work:
+    """One kind of work for a peer, and what it needs; an operation is what is counted."""
 
     name: ClassVar[str]
     what: ClassVar[str]
-    clients: ClassVar[int] = 32
-    wires: ClassVar[int] = 1  # connections of each client
     kinds: ClassVar[frozenset[str]]  # of peers that can do it
-    rounds: ClassVar[int | None] = None  # fewer than asked for, where one takes long
+    tls: ClassVar[bool] = False
+    accounts: ClassVar[bool] = False  # whether the peer lets in users only
+    apart: ClassVar[bool] = False  # measured with the server on one core only: a second has nothing to do
+    seeded: ClassVar[bool] = False  # whether ``seed`` puts what is read; the root then serves other such loads too
+    forgets: ClassVar[bool] = True  # whether what was written in one turn may be gone in the next
 
-    def __init__(self, target: Target, scale: Scale) -> None:
-        self.target = target
-        self.scale = scale
-        self.verbs = target.verbs
+    @classmethod
+    def needs(cls) -> str | None:
+        """What the load needs and this machine lacks, or None."""
+        return None
+
+    @classmethod
+    def among(cls, peers: Sequence[Peer], scale: Scale) -> list[Peer]:  # noqa: ARG003 some loads make their own
+        """Those of the peers that the load is for."""
+        return [peer for peer in peers if peer.kind in cls.kinds]
+
+    @classmethod
+    def seed(cls, seeds: Seeds, scale: Scale) -> None:
+        """Put what the load reads into the root of a peer that is not running."""
+
+    @classmethod
+    def rounds(cls, scale: Scale) -> int:
+        return scale.rounds
+
+    @classmethod
+    def operations(cls, scale: Scale) -> int | None:  # noqa: ARG003 what is counted depends on it
+        """How many operations a turn has, or None if it is as long as the scale says."""
+        return None
 
     @classmethod
     def writes(cls, scale: Scale) -> list[int]:  # noqa: ARG003 what a writing load answers depends on it
@@ -65,9 +67,20 @@ class Load(ABC):
         """Bytes of content that one operation moves."""
         return sum(cls.writes(scale))
 
-    @abstractmethod
+
+class Load(Work, ABC):
+    """Work that clients do in a closed loop: an operation is what each does again and again."""
+
+    clients: ClassVar[int] = 32
+    wires: ClassVar[int] = 1  # connections of each client
+
+    def __init__(self, target: Target, scale: Scale) -> None:
+        self.target = target
+        self.scale = scale
+        self.verbs = target.verbs
+
     async def prepare(self) -> None:
-        """Put what the load reads."""
+        """Push what the load reads."""
 
     @abstractmethod
     async def check(self, wires: list[Wire]) -> None:
@@ -86,9 +99,11 @@ async def check_bytes(wire: Wire, request: bytes, digest: str, size: int, status
         raise LoadError(f"{request.split(b' HTTP')[0].decode()}: other bytes than {digest}")
 
 
-def all_loads() -> dict[str, type[Load]]:
+def all_loads() -> dict[str, type[Work]]:
     """Every load by its name, in the order of the table."""
-    from benchmarks import reads, writes  # noqa: PLC0415 they import what is above
+    from benchmarks import access, growth, lists, reads, start, tls, writes, zb  # noqa: PLC0415 they import what is above
 
-    listed: list[type[Load]] = [*reads.LOADS, *writes.LOADS]
-    return {load.name: load for load in listed}
+    modules: list[Sequence[type[Work]]] = [
+        module.LOADS for module in (reads, lists, writes, tls, access, zb, growth, start)
+    ]
+    return {load.name: load for loads in modules for load in loads}

@@ -6,26 +6,34 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Which core serves and which makes the load."""
+    """Which cores serve and which make the load."""
 
-    server: int
-    load: int
+    server: frozenset[int]
+    load: frozenset[int]
 
     @classmethod
-    def of_this_machine(cls) -> "Cores":
+    def apart(cls) -> Self:
         """The first core for the server and the last for the load; one core alone has to do both."""
         usable = sorted(os.sched_getaffinity(0))
-        return cls(usable[0], usable[-1])
+        return cls(frozenset(usable[:1]), frozenset(usable[-1:]))
+
+    @classmethod
+    def shared(cls) -> Self:
+        """Two cores for the server, and the same two for the load."""
+        usable = sorted(os.sched_getaffinity(0))
+        both = frozenset({usable[0], usable[-1]})
+        return cls(both, both)
 
 
 def tree(pid: int) -> list[int]:
@@ -52,11 +60,21 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
     return ticks / TICK, user / TICK
 
 
-def core_seconds(core: int) -> float:
-    """How long a core has worked so far, for whomever."""
-    line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{core} "))
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, line.split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / TICK
+def core_seconds(cores: Collection[int]) -> float:
+    """How long these cores have worked so far, for whomever, added up."""
+    worked = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+            worked += user + nice + system + irq + softirq + steal
+    return worked / TICK
+
+
+def own_seconds() -> float:
+    """CPU time of this process and of the programs that it waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def forget_peak(pid: int) -> None:
@@ -82,14 +100,14 @@ def status_kib(pid: int, field: str) -> int:
 
 
 class Process:
-    """A server pinned to one core, with its output in a file; ended with all its children."""
+    """A server pinned to its cores, with its output in a file; ended with all its children."""
 
-    def __init__(self, command: list[str], core: int, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, command: list[str], cores: Collection[int], log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
         self.started = time.perf_counter()
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                ["taskset", "-c", str(core), *command],
+                ["taskset", "-c", ",".join(map(str, sorted(cores))), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -1,15 +1,15 @@
-"""Loads that read: manifests, blobs, whole images, tag lists."""
+"""Loads that read: manifests, blobs, whole images."""
 
 import asyncio
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from benchmarks.client import LoadError, Wire
 from benchmarks.content import MIB, Mint
-from benchmarks.loads import Load, Scale, check_bytes
-from benchmarks.verbs import digest_of, manifest_of
+from benchmarks.loads import Load, check_bytes
+from benchmarks.scale import Scale
+from benchmarks.verbs import digest_of
 
 REPOSITORY = "bench/read"
 SERVERS = frozenset({"registry", "files"})
@@ -51,6 +51,11 @@ class ManifestGetDigest(Manifest):
     name, what, by = "manifest-get-digest", "GET of a manifest by digest", "digest"
 
 
+class ManifestHeadDigest(Manifest):
+    name, what = "manifest-head-digest", "HEAD of a manifest by digest"
+    method, by = "HEAD", "digest"
+
+
 class BlobGet(Load):
     kinds = SERVERS
     clients = 4
@@ -82,6 +87,7 @@ class BlobGetMedium(BlobGet):
 
 class BlobGetLarge(BlobGet):
     name, what, size, clients = "blob-get-1g", "GET of a blob of 1 GiB", "large", 1
+    apart = True
 
 
 class BlobRange(Load):
@@ -171,54 +177,11 @@ class ImagePull(Load):
                 group.create_task(fetch(wire))
 
 
-class TagList(Load):
-    kinds = REGISTRIES
-    clients = 8
-    after: ClassVar[float]  # how far into the list the page starts
-
-    async def prepare(self) -> None:
-        self.names = [f"v{number:07}" for number in range(self.scale.tags)]
-        config = Mint(64).blob()
-        await self.target.store.blob(REPOSITORY, config)
-        content = manifest_of(config, [])
-        waiting = iter(self.names)
-
-        async def push() -> None:
-            wire = await self.target.server.open()
-            for name in waiting:
-                await self.verbs.put_manifest(wire, REPOSITORY, name, content)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(16):
-                group.create_task(push())
-        start = int(len(self.names) * self.after)
-        last = f"&last={self.names[start - 1]}" if start else ""
-        self.page = self.names[start : start + self.scale.page]
-        path = f"/v2/{REPOSITORY}/tags/list?n={self.scale.page}{last}"
-        self.request = self.target.server.request("GET", path)
-
-    async def check(self, wires: list[Wire]) -> None:
-        answer = await wires[0].ask(self.request, 200, keep=True)
-        if (found := json.loads(answer.body)["tags"]) != self.page:
-            raise LoadError(f"a page of {len(found)} tags from {found[:1]} instead of {len(self.page)}")
-        self.length = answer.length
-
-    async def operate(self, wires: list[Wire]) -> None:
-        await wires[0].ask(self.request, 200, length=self.length)
-
-
-class TagsFirst(TagList):
-    name, what, after = "tags-first", "first page of a tag list", 0.0
-
-
-class TagsMiddle(TagList):
-    name, what, after = "tags-middle", "a page in the middle of a tag list", 0.5
-
-
 LOADS: Sequence[type[Load]] = (
     ManifestGetTag,
     ManifestHeadTag,
     ManifestGetDigest,
+    ManifestHeadDigest,
     BlobGetSmall,
     BlobGetMedium,
     BlobGetLarge,
@@ -226,6 +189,4 @@ LOADS: Sequence[type[Load]] = (
     BlobHead,
     BlobHeadMissing,
     ImagePull,
-    TagsFirst,
-    TagsMiddle,
 )

@@ -1,21 +1,22 @@
 """Runs one load: starts its peers, checks them, and samples them in turns."""
 
 import asyncio
-import json
 import os
+import re
 import shutil
+import ssl
 import statistics
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from benchmarks.client import LoadError, Server, Wire
+from benchmarks.client import LoadError, Server
 from benchmarks.content import MIB
-from benchmarks.loads import Load, Scale, Target
-from benchmarks.peers import Peer
+from benchmarks.drivers import Driver, FloorDriver, Requests, Turn, ZbDriver
+from benchmarks.loads import Load, Target, Work
+from benchmarks.peers import Certificate, Peer, Place
 from benchmarks.process import (
     Cores,
     Process,
@@ -23,12 +24,33 @@ from benchmarks.process import (
     cpu_seconds,
     forget_peak,
     free_port,
+    own_seconds,
     peak_kib,
     resident_kib,
 )
+from benchmarks.scale import Scale
+from benchmarks.start import Start
 from benchmarks.verbs import Files, Verbs
+from benchmarks.zb import Zb
 
 START_TIMEOUT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What all loads of a table have in common."""
+
+    scale: Scale
+    scratch: Path
+    cores: Cores
+    certificate: Certificate | None
+
+    @property
+    def workers(self) -> int:
+        return len(self.cores.server)
+
+    def tls(self) -> ssl.SSLContext | None:
+        return None if self.certificate is None else ssl.create_default_context(cafile=self.certificate.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +61,11 @@ class Sample:
     seconds: float
     cpu_seconds: float
     user_seconds: float  # the part of it that was not the kernel's
-    others_seconds: float  # what the server's core did besides
+    others_seconds: float  # what the server's cores did besides, for neither server nor load
     p50: float
     p99: float
     peak_kib: int
+    resident_kib: int  # at the end of the turn
 
     @property
     def cpu(self) -> float:
@@ -71,12 +94,32 @@ class Result:
         return float(statistics.median(getattr(sample, figure) for sample in self.samples))
 
 
-class Driver(Protocol):
-    """Keeps a running peer busy."""
+class Meter:
+    """Measures what a process tree uses from here on."""
 
-    async def prepare(self) -> None: ...
-    async def connect(self) -> None: ...
-    async def drive(self, seconds: float) -> list[float]: ...
+    def __init__(self, pid: int, cores: Cores) -> None:
+        self._pid = pid
+        self._cores = cores
+        self._before = self._now()
+
+    def _now(self) -> tuple[float, float, float, float]:
+        """CPU time: the server's, the user's part of it, the server's cores', and what was the load's there."""
+        load = own_seconds() if self._cores.load & self._cores.server else 0.0
+        return *cpu_seconds(self._pid), core_seconds(self._cores.server), load
+
+    def sample(self, turn: Turn, elapsed: float) -> Sample:
+        spent, user, worked, load = (now - then for now, then in zip(self._now(), self._before, strict=True))
+        return Sample(
+            operations=turn.operations,
+            seconds=elapsed,
+            cpu_seconds=spent,
+            user_seconds=user,
+            others_seconds=max(0.0, worked - spent - load),
+            p50=turn.p50,
+            p99=turn.p99,
+            peak_kib=peak_kib(self._pid),
+            resident_kib=resident_kib(self._pid),
+        )
 
 
 @dataclass(slots=True)
@@ -87,121 +130,54 @@ class Stand:
     driver: Driver
     result: Result
     root: Path
-    core: int
+    cores: Cores
 
     async def sample(self, seconds: float) -> Sample:
-        pid = self.process.pid
         await self.driver.connect()
-        forget_peak(pid)
-        before, core, started = cpu_seconds(pid), core_seconds(self.core), time.perf_counter()
-        latencies = await self.driver.drive(seconds)
-        elapsed, after = time.perf_counter() - started, cpu_seconds(pid)
-        spent, user = (now - then for now, then in zip(after, before, strict=True))
-        latencies.sort()
-        return Sample(
-            operations=len(latencies),
-            seconds=elapsed,
-            cpu_seconds=spent,
-            user_seconds=user,
-            others_seconds=max(0.0, core_seconds(self.core) - core - spent),
-            p50=latencies[len(latencies) // 2],
-            p99=latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)],
-            peak_kib=peak_kib(pid),
-        )
+        forget_peak(self.process.pid)
+        meter, started = Meter(self.process.pid, self.cores), time.perf_counter()
+        turn = await self.driver.drive(seconds)
+        return meter.sample(turn, time.perf_counter() - started)
 
 
-class Requests:
-    """Clients in a closed loop: each sends its next operation when it has the last one's answer."""
-
-    def __init__(self, load: Load, server: Server) -> None:
-        self._load = load
-        self._server = server
-        self._clients: list[list[Wire]] = []
-
-    async def prepare(self) -> None:
-        await self._load.prepare()
-        await self.connect()
-        await self._load.check(self._clients[0])
-
-    async def connect(self) -> None:
-        """Open the connections that are not there: a server may close what was idle during the others' turns."""
-        if not self._clients:
-            self._clients = [[] for _ in range(self._load.clients)]
-        for wires in self._clients:
-            wires[:] = [wire for wire in wires if not wire.closed]
-            while len(wires) < self._load.wires:
-                wires.append(await self._server.open())
-
-    async def drive(self, seconds: float) -> list[float]:
-        latencies: list[float] = []
-        deadline = time.perf_counter() + seconds
-        operate, clock = self._load.operate, time.perf_counter
-
-        async def client(wires: list[Wire]) -> None:
-            now = clock()
-            while True:
-                started = now
-                await operate(wires)
-                now = clock()
-                latencies.append(now - started)
-                if now >= deadline:
-                    return
-
-        async with asyncio.TaskGroup() as group:
-            for wires in self._clients:
-                group.create_task(client(wires))
-        return latencies
-
-
-class FloorDriver:
-    """Asks the floor's process, which has no HTTP, to write what one operation of the load brings."""
-
-    def __init__(self, port: int, sizes: Sequence[int]) -> None:
-        self._port = port
-        self._sizes = sizes
-
-    async def prepare(self) -> None:
-        await self.drive(-1)
-
-    async def connect(self) -> None:
-        """Each turn has a connection of its own."""
-
-    async def drive(self, seconds: float) -> list[float]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**26)
-        writer.write(f"{seconds} {' '.join(map(str, self._sizes))}\n".encode())
-        line = await reader.readline()
-        writer.close()
-        if not line:
-            raise LoadError("the floor's process ended")
-        return list(map(float, json.loads(line)))
-
-
-async def run_load(
-    load: type[Load], peers: Sequence[Peer], scale: Scale, scratch: Path, cores: Cores
-) -> list[Result]:
+async def run_load(load: type[Work], peers: Sequence[Peer], stage: Stage) -> list[Result]:
     """Every peer's result; one that cannot do the load or fails at it is in the list with the reason."""
-    results: list[Result] = []
+    scale, lack = stage.scale, load.needs()
+    among = load.among(peers, scale)
+    results = [
+        Result(load.name, peer.name, load.moved(scale), unsupported=lack or peer.lacks(load.name)) for peer in among
+    ]
+    able = [(peer, result) for peer, result in zip(among, results, strict=True) if result.unsupported is None]
+    if issubclass(load, Start):
+        await run_starts(able, stage)
+        return results
     async with AsyncExitStack() as stack:
         stands: list[Stand] = []
-        for peer in peers:
-            if peer.kind not in load.kinds:
-                continue
-            result = Result(load.name, peer.name, load.moved(scale), unsupported=peer.unsupported.get(load.name))
-            results.append(result)
-            if result.unsupported is None:
-                with failing(result):
-                    stands.append(
-                        await stack.enter_async_context(standing(load, peer, result, scale, scratch, cores))
-                    )
-        for _ in range(min(scale.rounds, load.rounds or scale.rounds)):
+        for peer, result in able:
+            with failing(result):
+                stands.append(await stack.enter_async_context(standing(load, peer, result, stage)))
+        for _ in range(load.rounds(scale)):
             for stand in stands:
                 if stand.result.failure is None:
-                    forget(stand.root, load.writes(scale))
+                    if load.forgets:
+                        forget(stand.root, load.writes(scale))
                     with failing(stand.result):
                         stand.result.samples.append(await stand.sample(scale.seconds))
                     if load.writes(scale):
                         os.sync()  # what one peer left to the kernel must not slow down the next
     return results
+
+
+async def run_starts(able: Sequence[tuple[Peer, Result]], stage: Stage) -> None:
+    """A turn is a start: its operation ends with the first answer."""
+    for _ in range(Start.rounds(stage.scale)):
+        for peer, result in able:
+            with failing(result):
+                async with started(Start, peer, stage) as (process, _):
+                    elapsed = time.perf_counter() - process.started
+                    spent, user = cpu_seconds(process.pid)
+                    held = resident_kib(process.pid)
+                    result.samples.append(Sample(1, elapsed, spent, user, 0.0, elapsed, elapsed, held, held))
 
 
 def forget(root: Path, sizes: Collection[int]) -> None:
@@ -236,46 +212,85 @@ class failing:  # noqa: N801 a context manager, read as a word
 
 
 @asynccontextmanager
-async def standing(
-    load: type[Load], peer: Peer, result: Result, scale: Scale, scratch: Path, cores: Cores
-) -> AsyncIterator[Stand]:
-    """The peer on an empty folder, checked and warm; its processes and files are gone afterwards."""
-    folder = scratch / f"{load.name}.{peer.name}"
-    root, port = folder / "root", free_port()
-    root.mkdir(parents=True)
-    process = Process(peer.command(root, port), cores.server, folder / "log", peer.environment)
+async def started(load: type[Work], peer: Peer, stage: Stage) -> AsyncIterator[tuple[Process, Place]]:
+    """The peer after its first answer; its processes and files are gone afterwards, but for what was seeded."""
+    folder = stage.scratch / plain(f"{load.name} {peer.name}")
+    folder.mkdir()
     try:
-        await ready(process, port, http=peer.kind != "floor")
-        result.start_seconds = time.perf_counter() - process.started
-        result.idle_kib = resident_kib(process.pid)
-        async with Server(port) as server:
-            driver: Driver
-            if peer.kind == "floor":
-                driver = FloorDriver(port, load.writes(scale))
-            else:
-                verbs = Verbs(server, await server.open())
-                store = Files(root) if peer.kind == "files" else verbs
-                driver = Requests(load(Target(peer.kind, server, verbs, store), scale), server)
-            await driver.prepare()
-            if load.moved(scale) < scale.large and scale.warm:
-                await driver.drive(scale.seconds if load.writes(scale) else scale.warm)
-            os.sync()
-            yield Stand(process, driver, result, root, cores.server)
-    except OSError as error:
-        raise LoadError(process.ended() or str(error)) from error
+        place = Place(
+            root=await root_of(load, peer, stage, folder),
+            folder=folder,
+            port=free_port(),
+            workers=stage.workers,
+            certificate=stage.certificate if load.tls else None,
+            accounts=load.accounts,
+        )
+        command, environment = peer.command(place), peer.environment(place)
+        process = Process(command, stage.cores.server, folder / "log", environment)
+        try:
+            await ready(process, place.port, stage.tls() if load.tls else None, http=peer.kind != "floor")
+            yield process, place
+        except OSError as error:
+            raise LoadError(process.ended() or str(error)) from error
+        finally:
+            process.stop()
     finally:
-        process.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def ready(process: Process, port: int, *, http: bool) -> None:
+async def root_of(load: type[Work], peer: Peer, stage: Stage, folder: Path) -> Path:
+    """An empty folder, or the one that holds what the load reads, which is made once."""
+    if not (load.seeded and peer.seeds):
+        root = folder / "root"
+        root.mkdir()
+        return root
+    owner = peer.seeds.__name__ if peer.seeds.shared else peer.name
+    root = stage.scratch / plain(f"seeds {load.seed.__qualname__} {owner}")
+    if not root.exists():
+        root.mkdir()
+        await asyncio.to_thread(load.seed, peer.seeds(root), peer.scale(stage.scale))
+        os.sync()
+    return root
+
+
+def plain(name: str) -> str:
+    """``name`` as that of a folder."""
+    return re.sub(r"[^\w-]+", "-", name)
+
+
+@asynccontextmanager
+async def standing(load: type[Work], peer: Peer, result: Result, stage: Stage) -> AsyncIterator[Stand]:
+    """The peer, checked and warm."""
+    scale = peer.scale(stage.scale)
+    async with started(load, peer, stage) as (process, place):
+        result.start_seconds = time.perf_counter() - process.started
+        result.idle_kib = resident_kib(process.pid)
+        async with Server(place.port, stage.tls() if load.tls else None) as server:
+            driver: Driver
+            if peer.kind == "floor":
+                driver = FloorDriver(place.port, load.writes(scale))
+            elif issubclass(load, Zb):
+                driver = ZbDriver(load, place.port, place.folder / "zb", scale)
+            else:
+                assert issubclass(load, Load)
+                verbs = Verbs(server, await server.open())
+                store = Files(place.root) if peer.kind == "files" else verbs
+                driver = Requests(load(Target(peer.kind, server, verbs, store), scale), server)
+            await driver.prepare()
+            if load.moved(scale) < scale.large and scale.warm and not issubclass(load, Zb):
+                await driver.drive(scale.seconds if load.writes(scale) else scale.warm)
+            os.sync()
+            yield Stand(process, driver, result, place.root, stage.cores)
+
+
+async def ready(process: Process, port: int, tls: ssl.SSLContext | None, *, http: bool) -> None:
     """Return at the first answer; raise ``LoadError`` if the process ends or keeps silent."""
     deadline = time.perf_counter() + START_TIMEOUT
     while time.perf_counter() < deadline:
         if why := process.ended():
             raise LoadError(why)
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
         except ConnectionError:
             await asyncio.sleep(0.002)
             continue

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.client import Server, Wire, sha256
-from benchmarks.content import Blob, Frames, Mint
+from benchmarks.content import MIB, Blob, Frames, Mint
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -124,20 +125,21 @@ class Verbs(Store):
         await self._close(wire, wire.location, blob.digest, (), 0)
 
     async def chunks(self, wire: Wire, repository: str, blob: Blob, size: int) -> None:
-        """POST, a PATCH with Content-Range for each ``size`` bytes, PUT without a body."""
+        """POST, a PATCH with Content-Range for each ``size`` bytes (whole MiB), PUT without a body."""
         place = await self.start(wire, repository)
-        content = memoryview(bytes(blob))
-        for start in range(0, blob.size, size):
-            chunk = content[start : start + size]
+        start, count = 0, size // MIB
+        for first in range(0, len(blob.pieces), count):
+            chunk = blob.pieces[first : first + count]
+            stop = start + sum(map(len, chunk))
             request = self._server.request(
                 "PATCH",
                 place,
-                f"Content-Length: {len(chunk)}",
-                f"Content-Range: {start}-{start + len(chunk) - 1}",
+                f"Content-Length: {stop - start}",
+                f"Content-Range: {start}-{stop - 1}",
                 "Content-Type: application/octet-stream",
             )
-            await wire.ask(request, 202, body=(chunk,))
-            place = wire.location
+            await wire.ask(request, 202, body=chunk)
+            place, start = wire.location, stop
         await self._close(wire, place, blob.digest, (), 0)
 
     async def _close(self, wire: Wire, place: str, digest: str, body: Sequence[bytes], size: int) -> None:
@@ -153,6 +155,11 @@ class Verbs(Store):
         path = f"/v2/{repository}/manifests/{reference}"
         fields = (f"Content-Type: {MANIFEST}", f"Content-Length: {len(content)}")
         await wire.ask(self._server.request("PUT", path, *fields) + content, 201)
+
+    async def mount(self, wire: Wire, repository: str, digest: str, source: str) -> None:
+        """POST that takes a blob over from another repository."""
+        path = f"/v2/{repository}/blobs/uploads/?mount={digest}&from={source}"
+        await wire.ask(self._server.request("POST", path, "Content-Length: 0"), 201)
 
     def head(self, repository: str, digest: str) -> bytes:
         return self._server.request("HEAD", f"/v2/{repository}/blobs/{digest}")

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from benchmarks.client import Wire
 from benchmarks.content import Blob, Mint
-from benchmarks.loads import Load, Scale, check_bytes
+from benchmarks.loads import Load, check_bytes
+from benchmarks.scale import Scale
 from benchmarks.verbs import EMPTY, blob_of, digest_of, manifest_of
 
 REPOSITORY = "bench/write"
@@ -48,7 +49,7 @@ class BlobPutMedium(BlobPush):
 
 class BlobPutLarge(BlobPush):
     name, what, size, clients = "blob-put-1g", "a blob of 1 GiB by POST and PUT", "large", 1
-    rounds = 3
+    apart = True
 
 
 class BlobPatch(BlobPush):
@@ -66,14 +67,60 @@ class BlobPatchMedium(BlobPatch):
 
 class BlobPatchLarge(BlobPatch):
     name, what, size, clients = "blob-patch-1g", "a blob of 1 GiB by POST, streamed PATCH and PUT", "large", 1
-    rounds = 3
+    apart = True
 
 
 class BlobChunks(BlobPush):
-    name, what, size = "blob-chunks-10m", "a blob of 10 MB by POST, PATCHes of 5 MiB and PUT", "medium"
-
     async def push(self, wire: Wire, blob: Blob) -> None:
         await self.verbs.chunks(wire, REPOSITORY, blob, self.scale.chunk)
+
+
+class BlobChunksMedium(BlobChunks):
+    name, what, size = "blob-chunks-10m", "a blob of 10 MB by POST, PATCHes of 5 MiB and PUT", "medium"
+
+
+class BlobChunksLarge(BlobChunks):
+    name, what, size, clients = "blob-chunks-1g", "a blob of 1 GiB by POST, PATCHes of 5 MiB and PUT", "large", 1
+    apart = True
+
+
+class BlobAgain(BlobPush):
+    name, what, size = "blob-again-10m", "a blob of 10 MB that is already there, by POST and PUT", "medium"
+    kinds = frozenset({"registry"})
+    forgets = False
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.known = self.mint.blob()
+
+    async def check(self, wires: list[Wire]) -> None:
+        await self.push(wires[0], self.known)
+        await self.push(wires[0], self.known)
+        await check_bytes(wires[0], self.verbs.get(REPOSITORY, self.known.digest), self.known.digest, self.known.size)
+
+    async def operate(self, wires: list[Wire]) -> None:
+        await self.push(wires[0], self.known)
+
+
+class BlobMount(Load):
+    name, what = "blob-mount", "mount of a blob that another repository has"
+    kinds = frozenset({"registry"})
+
+    async def prepare(self) -> None:
+        self.blob, self.numbers = Mint(self.scale.small).blob(), itertools.count()
+        await self.target.store.blob(REPOSITORY, self.blob)
+
+    async def check(self, wires: list[Wire]) -> None:
+        repository = await self._mount(wires[0])
+        await check_bytes(wires[0], self.verbs.get(repository, self.blob.digest), self.blob.digest, self.blob.size)
+
+    async def operate(self, wires: list[Wire]) -> None:
+        await self._mount(wires[0])
+
+    async def _mount(self, wire: Wire) -> str:
+        repository = f"bench/mount-{next(self.numbers)}"
+        await self.verbs.mount(wire, repository, self.blob.digest, REPOSITORY)
+        return repository
 
 
 class ImagePush(Load):
@@ -121,7 +168,7 @@ class ImagePush(Load):
 
 class Artifacts(Load):
     kinds = WRITERS
-    clients = 64
+    clients = 200
     many: ClassVar[bool]
 
     @classmethod
@@ -133,8 +180,17 @@ class Artifacts(Load):
         self.config = blob_of(b"{}")
         count = self.scale.repositories if self.many else 1
         self.repositories = [f"bench/artifacts-{number}" for number in range(count)]
-        for repository in self.repositories:
-            await self.target.store.blob(repository, self.config)
+        waiting = iter(self.repositories)
+
+        async def push() -> None:
+            wire = await self.target.server.open()
+            for repository in waiting:
+                await self.verbs.put(wire, repository, self.config)
+            wire.close()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(32):
+                group.create_task(push())
 
     async def check(self, wires: list[Wire]) -> None:
         repository, tag, content, blob = await self._push(wires[0])
@@ -156,11 +212,11 @@ class Artifacts(Load):
 
 
 class ArtifactsOne(Artifacts):
-    name, what, many = "artifacts-one", "artifacts of 1 KiB from 64 clients into one repository", False
+    name, what, many = "artifacts-one", "artifacts of 1 KiB from 200 clients into one repository", False
 
 
 class ArtifactsMany(Artifacts):
-    name, what, many = "artifacts-many", "artifacts of 1 KiB from 64 clients over 200 repositories", True
+    name, what, many = "artifacts-many", "artifacts of 1 KiB from 200 clients over 1,000 repositories", True
 
 
 LOADS: Sequence[type[Load]] = (
@@ -170,7 +226,10 @@ LOADS: Sequence[type[Load]] = (
     BlobPatchSmall,
     BlobPatchMedium,
     BlobPatchLarge,
-    BlobChunks,
+    BlobChunksMedium,
+    BlobChunksLarge,
+    BlobAgain,
+    BlobMount,
     ImagePush,
     ArtifactsOne,
     ArtifactsMany,
