@@ -23,7 +23,7 @@ from benchmarks.process import Cores, machine
 from benchmarks.report import ONE, OURS, TWO, Document, entry, failures, merged, read_json, table, write_json
 from benchmarks.run import Stage, run_load
 from benchmarks.scale import SMOKE, Scale
-from benchmarks.summary import in_block, summary
+from benchmarks.summary import in_block, sizing, summary
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -45,7 +45,8 @@ def main() -> int:
         if options.smoke:
             look_at(document, where)
     if where.parent == RESULTS:
-        PAGE.write_text(in_block(PAGE.read_text(), "figures", summary(document)))
+        page = in_block(PAGE.read_text("utf-8"), "figures", summary(document))
+        PAGE.write_text(in_block(page, "sizing", sizing(document)), "utf-8")
     for failure in failures(document):
         print(f"FAILED: {failure}", file=sys.stderr)
     unfit = OURS in missing or (options.smoke and not drawn)

@@ -108,8 +108,6 @@ class Moorage(Peer):
 
     def lacks(self, load: str) -> str | None:
         known = set(Settings.__struct_fields__)
-        if load.startswith("tls-") and not {"tls_certificate", "tls_key"} <= known:
-            return "it does not speak TLS yet"
         if load == "login-pull" and not known & ACCOUNTS:
             return "it has no access control yet"
         return super().lacks(load)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from benchmarks.report import ONE, OURS, Document, duration
@@ -188,6 +189,41 @@ def outcome(document: Document) -> list[str]:
     if len(measured) < len(named):
         lines[0] += f" {len(named) - len(measured)} were not measured."
     return [*lines, "", *(f"- not met: {each}" for each in missed)]
+
+
+def sizing(document: Document) -> str:
+    """Markdown: what one core and one worker of Moorage do, for whoever has to choose a machine."""
+
+    def rate(load: str) -> str:
+        cost = figure(document, load, OURS, KEYS["cpu"])
+        return f"{1 / cost:,.0f}/s" if cost else NOT_MEASURED
+
+    def volume(load: str) -> str:
+        cost = figure(document, load, OURS, "cpu_seconds_per_gb")
+        return f"{1 / cost:.2f} GB/s" if cost else NOT_MEASURED
+
+    def memory(kib: float | None) -> str:
+        return f"{kib / 1024:.0f} MiB" if kib else NOT_MEASURED
+
+    peaks = [
+        found.get(OURS, {}).get("peak_kib", 0) for found in map(partial(peers_of, document), document["tables"][ONE])
+    ]
+    cells = {
+        "pulls of a manifest by tag": rate("manifest-get-tag"),
+        "`HEAD` of a manifest or blob": rate("blob-head"),
+        "blob bytes out, blobs of 10 MB": volume("blob-get-10m"),
+        "blob bytes in, blobs of 10 MB": volume("blob-put-10m"),
+        "blob bytes in, blobs of 1 GiB": volume("blob-put-1g"),
+        "blob bytes out over TLS": volume("tls-blob-get-10m"),
+        "pushes of an image of ten layers of 1 MB": rate("image-push"),
+        "pushes of an artifact of 1 KiB": rate("artifacts-many"),
+        "pages of 100 of 100,000 tags": rate("tags-middle"),
+        "memory of an idle worker": memory(figure(document, "start", OURS, "peak_kib")),
+        "most memory of a worker under any load here": memory(max(peaks, default=0)),
+    }
+    return "| one core, one worker | at most |\n|---|---|\n" + "".join(
+        f"| {what} | {most} |\n" for what, most in cells.items()
+    )
 
 
 def peers_of(document: Document, load: str) -> dict[str, Any]:
