@@ -47,7 +47,7 @@ from moorage.metadata.sqlite import SQLiteMetadata
 
 async def main():
     async with SQLiteMetadata(sys.argv[1]) as metadata:
-        await metadata.transact(repositories.make(sys.argv[2]))
+        await metadata.transact(repositories.make, sys.argv[2])
         print(*await repositories.page(metadata, "", 10))
 
 asyncio.run(main())
@@ -65,7 +65,7 @@ async def test_another_process_closes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "facts.db"
     async with SQLiteMetadata(path) as metadata:
         assert await make_elsewhere(path, "b") == ["b"]
-        await metadata.transact(repositories.make("c"))
+        await metadata.transact(repositories.make, "c")
         assert await make_elsewhere(path, "d") == ["b", "c", "d"]
 
 
@@ -73,24 +73,24 @@ async def test_another_process_closes_the_file_that_was_opened_twice_here(tmp_pa
     path = tmp_path / "facts.db"
     async with SQLiteMetadata(path) as metadata:
         async with SQLiteMetadata(path) as again:
-            await again.transact(repositories.make("a"))
+            await again.transact(repositories.make, "a")
         assert await make_elsewhere(path, "b") == ["a", "b"]
-        await metadata.transact(repositories.make("c"))
+        await metadata.transact(repositories.make, "c")
         assert await make_elsewhere(path, "d") == ["a", "b", "c", "d"]
 
 
 async def test_closed_it_takes_no_more(tmp_path: Path) -> None:
     for metadata in (SQLiteMetadata(), SQLiteMetadata(tmp_path / "facts.db")):
         async with metadata:
-            await metadata.transact(repositories.make("a"))
+            await metadata.transact(repositories.make, "a")
         with pytest.raises(ServiceUnavailable):
-            await metadata.transact(repositories.make("b"))
+            await metadata.transact(repositories.make, "b")
 
 
 async def test_closing_finishes_what_was_asked(tmp_path: Path) -> None:
     path = tmp_path / "facts.db"
     async with SQLiteMetadata(path) as metadata:
-        tasks = [asyncio.create_task(metadata.transact(repositories.make(f"r{n:03}"))) for n in range(300)]
+        tasks = [asyncio.create_task(metadata.transact(repositories.make, f"r{n:03}")) for n in range(300)]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     async with SQLiteMetadata(path) as metadata:

@@ -210,17 +210,17 @@ class KeepsWhatFailed(SQLiteMetadata):
 
 
 class SwallowsErrors(SQLiteMetadata):
-    async def transact(self, unit: Unit[Any]) -> Any:
+    async def transact(self, unit: Callable[..., Unit[Any]], *arguments: Any, **named: Any) -> Any:
         try:
-            return await super().transact(unit)
+            return await super().transact(unit, *arguments, **named)
         except BlobUploadRangeInvalid:
             return None
 
 
 class WrapsErrors(SQLiteMetadata):
-    async def transact(self, unit: Unit[Any]) -> Any:
+    async def transact(self, unit: Callable[..., Unit[Any]], *arguments: Any, **named: Any) -> Any:
         try:
-            return await super().transact(unit)
+            return await super().transact(unit, *arguments, **named)
         except ValueError as error:
             raise ValueError(str(error)) from error
 
@@ -228,11 +228,11 @@ class WrapsErrors(SQLiteMetadata):
 class DropsAnErrorsNeighbours(SQLiteMetadata):
     broken = False
 
-    async def transact(self, unit: Unit[Any]) -> Any:
+    async def transact(self, unit: Callable[..., Unit[Any]], *arguments: Any, **named: Any) -> Any:
         if self.broken:
             raise RuntimeError("the transaction failed")
         try:
-            return await super().transact(unit)
+            return await super().transact(unit, *arguments, **named)
         except ValueError:
             self.broken = True
             raise
@@ -282,7 +282,7 @@ class GivesLists(SQLiteMetadata):
             try:
                 while True:
                     rows = yield statement
-                    statement = unit.send([list(row) for row in rows])  # type: ignore[misc]
+                    statement = unit.send([list(row) for row in rows])
             except StopIteration as stop:
                 return stop.value
 

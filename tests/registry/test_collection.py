@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from moorage import Policy, Registry, open_registry
 from moorage.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, NameUnknown
 from moorage.metadata import blobs
 from moorage.metadata import collection as facts
-from moorage.metadata.base import Metadata, Row, Unit
+from moorage.metadata.base import Metadata, Query, Row, Unit
 from moorage.metadata.events import Change
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import collection
@@ -22,6 +23,7 @@ from moorage.spec.digest import Digest
 from moorage.spec.names import fallback_tag
 from moorage.storage.base import new_key
 from moorage.storage.memory import MemoryBlobStore
+from moorage.testing.contract.units import spied
 from tests.support import (
     CONFIG,
     LAYER,
@@ -404,7 +406,7 @@ async def test_files_that_no_fact_names(place: Place) -> None:
     assert (await place.registry.collect()).unnamed == 0
     place.now += 5000
     change = Change(place.now)
-    await place.metadata.transact(blobs.add("a", Digest(digest_of(LAYER)), len(LAYER), finished, change))
+    await place.metadata.transact(blobs.add, "a", Digest(digest_of(LAYER)), len(LAYER), finished, change)
     assert [each.digest async for each in place.registry.collectable()] == [lost]
     assert (await place.registry.collect()).unnamed == 1
     assert [key async for key in place.store.list()] == [finished]
@@ -502,20 +504,10 @@ async def test_manifest_taken_between_question_and_renewal(place: Place) -> None
         await place.registry.manifests.get("a", child["digest"], content=False)
 
 
-def steps_of(unit: Unit[Any], metadata: SQLiteMetadata) -> list[tuple[str, tuple[Any, ...]]]:
+def steps_of(unit: Callable[[], Unit[Any]], metadata: SQLiteMetadata) -> list[Query]:
     """The statements of a unit, which is run."""
-    done: list[tuple[str, tuple[Any, ...]]] = []
-
-    def spied() -> Unit[Any]:
-        try:
-            statement = next(unit)
-            while True:
-                done.append(statement)
-                statement = unit.send((yield statement))
-        except StopIteration as stop:
-            return stop.value
-
-    metadata._alone(spied())
+    done: list[Query] = []
+    metadata._alone(spied(unit, done))
     return done
 
 
@@ -527,22 +519,23 @@ async def test_cost_of_one_deletion(images: int) -> None:
         for n in range(images):
             await place.image(f"layer {n}", f"v{n}")
         victim = await place.registry.manifests.get("a", "v5")
-        statements: list[tuple[str, tuple[Any, ...]]] = []
+        statements: list[Query] = []
         real = place.metadata.transact
 
-        async def transact(unit: Unit[Any]) -> Any:
-            statements.extend(steps_of(unit, place.metadata))
+        async def transact(unit: Callable[..., Unit[Any]], *arguments: Any, **named: Any) -> None:
+            statements.extend(steps_of(partial(unit, *arguments, **named), place.metadata))
 
         place.now += 10 * GRACE
         await place.registry.clean()
-        place.metadata.transact = transact  # type: ignore[method-assign]
+        place.metadata.transact = transact  # type: ignore[method-assign,assignment]
         await place.registry.manifests.delete("a", victim.digest)
         place.metadata.transact = real  # type: ignore[method-assign]
         deleting = len(statements)
         place.now += GRACE
         change = Change(place.now)
-        statements += steps_of(facts.collect_manifests("index", place.now, 100, change, cascade=True), place.metadata)
-        statements += steps_of(facts.collect_blobs(place.now - GRACE, 100, change), place.metadata)
+        manifests = partial(facts.collect_manifests, "index", place.now, 100, change, cascade=True)
+        statements += steps_of(manifests, place.metadata)
+        statements += steps_of(partial(facts.collect_blobs, place.now - GRACE, 100, change), place.metadata)
         assert (deleting, len(statements)) == (12, 19)
         for name, parameters in statements:
             for plan in await _plan(place.metadata, name, parameters):

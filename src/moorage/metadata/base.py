@@ -1,18 +1,30 @@
 """What a database must do for the registry, and the form in which changes are written.
 
 A change is a *unit*: a generator that yields ``(query name, parameters)`` and is sent the rows. It does no I/O
-itself, so one text serves every database: SQLite drives it in its writer thread, several in one transaction; another
-engine awaits each query. A unit that raises changes nothing.
+itself, so one text serves every database: SQLite drives it in its writer thread, several in one transaction;
+PostgreSQL awaits each question, over a network. So a unit does not wait where it need not: ``later`` is for a
+statement whose rows it does not use, ``together`` for questions of which none needs the answer to another.
+
+A unit that raises changes nothing. It may be started again from its beginning, when the database could not keep what
+it did apart from what others did: so it changes nothing but facts, and takes nothing that can be used only once.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib import resources
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 Row = tuple[Any, ...]
 Query = tuple[str, tuple[Any, ...]]
 Result = TypeVar("Result")
-Unit = Generator[Query, Sequence[Row], Result]
+Arguments = ParamSpec("Arguments")
+Unit = Generator[Query | list[Query], Any, Result]
+
+
+class Later(NamedTuple):
+    """A query whose rows the unit does not use; it runs before the next one that it asks, or at the end."""
+
+    query: str
+    parameters: tuple[Any, ...]
 
 
 class Metadata(Protocol):
@@ -24,8 +36,14 @@ class Metadata(Protocol):
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
         """The rows of a named query that changes nothing, as of now."""
 
-    async def transact(self, unit: Unit[Result]) -> Result:
-        """Run ``unit`` all or nothing; durable on return. Raises what the unit raises, and ``StorageFull``."""
+    async def transact(
+        self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """Run ``unit(*arguments, **named)`` all or nothing; durable on return.
+
+        Raises what the unit raises, ``StorageFull``, ``DatabaseUnavailable`` where nothing was changed, and
+        ``OutcomeUnknown`` where nobody can tell.
+        """
 
 
 def one(query: str, *parameters: Any) -> Unit[Row | None]:
@@ -36,7 +54,19 @@ def one(query: str, *parameters: Any) -> Unit[Row | None]:
 
 def run(query: str, *parameters: Any) -> Unit[Sequence[Row]]:
     """All rows of a query; for ``yield from`` in a unit."""
-    return (yield query, parameters)
+    rows: Sequence[Row] = yield query, parameters
+    return rows
+
+
+def later(query: str, *parameters: Any) -> Unit[None]:
+    """Run a query whose rows are not used, in its order but without waiting; for ``yield from`` in a unit."""
+    yield Later(query, parameters)
+
+
+def together(queries: list[Query]) -> Unit[Sequence[Sequence[Row]]]:
+    """The rows of each query, run in this order; for ``yield from`` in a unit."""
+    rows: Sequence[Sequence[Row]] = yield queries
+    return rows
 
 
 def load_queries() -> dict[str, str]:

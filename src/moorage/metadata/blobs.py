@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from moorage.metadata import repositories
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUnknown, InUse
@@ -40,7 +40,7 @@ def add(repository: str, digest: Digest, size: int, key: Key, change: Change) ->
     """Store a blob and link it. Where the content is stored already, the new bytes are doomed: then True."""
     added = yield from one("add_blob", digest, size, key, change.at)
     if added is None:
-        yield from run("doom", key, change.at)
+        yield from later("doom", key, change.at)
     yield from _link(repository, digest, change, "blob.push")
     return added is None
 
@@ -77,14 +77,14 @@ def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
     row = yield from one("repository_id", repository)
     if row is None or (yield from one("is_linked", row[0], digest)) is None:
         raise BlobUnknown(detail={"name": repository, "digest": digest})
-    yield from run("mark_unreferenced", row[0], digest, now)
+    yield from later("mark_unreferenced", row[0], digest, now)
 
 
 def doom_if_unlinked(digest: str, now: float) -> Unit[bool]:
     """Forget a blob that no repository holds and doom its bytes; whether that was so."""
     gone = yield from one("forget_blob", digest)
     if gone:
-        yield from run("doom", gone[0], now)
+        yield from later("doom", gone[0], now)
     return gone is not None
 
 
@@ -99,4 +99,4 @@ def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[
     repository_id = yield from repositories.make(repository, create=change.creates)
     if (yield from one("link_blob", repository_id, digest, change.at)):
         yield from change.record(action, repository, digest=digest)
-    yield from run("mark_unreferenced", repository_id, digest, change.at)
+    yield from later("mark_unreferenced", repository_id, digest, change.at)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moorage.metadata import blobs, manifest_changes
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.storage.base import Key
 
@@ -39,13 +39,13 @@ def collect_blobs(before: float, most: int, change: Change) -> Unit[tuple[int, C
     due = yield from run("due_blobs", before, most)
     for repository_id, repository, digest in due:
         if (yield from one("collect_link", repository_id, digest)) is None:  # the fact was wrong
-            yield from run("mark_referenced", repository_id, digest)
+            yield from later("mark_referenced", repository_id, digest)
             continue
         went.links += 1
         went.blobs += yield from blobs.doom_if_unlinked(digest, change.at)
         yield from change.record("blob.delete", repository, digest=digest)
     for repository_id in dict.fromkeys(row[0] for row in due):
-        yield from run("forget_repository", repository_id)
+        yield from later("forget_repository", repository_id)
     return len(due), went
 
 
@@ -57,7 +57,7 @@ def collect_manifests(
     due = yield from run("due_manifests", because, before, most)
     for repository_id, repository, digest in due:
         if (yield from one("holders", repository_id, digest, 1)):  # the fact was wrong
-            yield from run("hold_manifest", repository_id, digest)
+            yield from later("hold_manifest", repository_id, digest)
             continue
         if (yield from one("manifest_type", repository_id, digest)):
             yield from manifest_changes.discard(repository_id, repository, digest, change, cascade=cascade)
@@ -76,13 +76,13 @@ def sweep_repositories(after: tuple[int, str], most: int, change: Change) -> Uni
         rows = yield from run("sweep_links", repository_id, last, left)
         for digest, since, referenced in rows:
             if referenced and since is not None:
-                yield from run("mark_referenced", repository_id, digest)
+                yield from later("mark_referenced", repository_id, digest)
             elif not referenced and since is None:
-                yield from run("mark_unreferenced", repository_id, digest, change.at)
+                yield from later("mark_unreferenced", repository_id, digest, change.at)
         if len(rows) == left:
             return repository_id, rows[-1][0]
         left -= len(rows) + 1
-        yield from run("forget_repository", repository_id)
+        yield from later("forget_repository", repository_id)
         following = yield from one("next_repository", repository_id)
         if following is None:
             return None
@@ -111,12 +111,12 @@ def note_unnamed(prefix: str, keys: Sequence[Key], before: float, now: float) ->
             unnamed.add(key)
     for (key,) in (yield from run("unnamed_between", prefix, prefix + "~")):
         if key not in unnamed:
-            yield from run("forget_unnamed", key)
+            yield from later("forget_unnamed", key)
     for key in unnamed:
         since = (yield from run("note_unnamed", key, now))[0][0]
         if since <= before:
-            yield from run("doom", key, now)
-            yield from run("forget_unnamed", key)
+            yield from later("doom", key, now)
+            yield from later("forget_unnamed", key)
             doomed += 1
     return doomed
 
@@ -139,4 +139,4 @@ def claim(duty: str, now: float, until: float) -> Unit[tuple[str | None] | None]
 
 def progress(duty: str, made: str | None, due: float) -> Unit[None]:
     """Note how far a duty came (None: it is done) and when it is due again unless more is noted until then."""
-    yield from run("move_duty", duty, made, due)
+    yield from later("move_duty", duty, made, due)

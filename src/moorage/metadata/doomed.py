@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from moorage.metadata.base import Metadata, Unit, run
+from moorage.metadata.base import Metadata, Unit, later
 from moorage.storage.base import Key
 
 
@@ -14,4 +14,4 @@ async def page(metadata: Metadata, limit: int) -> list[Key]:
 def forget(keys: Sequence[Key]) -> Unit[None]:
     """Their bytes are gone."""
     for key in keys:
-        yield from run("forget_doomed", key)
+        yield from later("forget_doomed", key)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.metadata.base import Unit, run
+from moorage.metadata.base import Unit, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +28,6 @@ class Change:
         after: str | None = None,
     ) -> Unit[None]:
         """Write the event in the transaction that makes the change."""
-        yield from run("add_event", self.at, self.actor, action, repository, digest, tag, before, after, self.reason)
+        yield from later(
+            "add_event", self.at, self.actor, action, repository, digest, tag, before, after, self.reason
+        )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorage.metadata import blobs, manifests, referrers, repositories, tags
-from moorage.metadata.base import Unit, one, run
+from moorage.metadata.base import Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import Denied, ManifestBlobUnknown, ManifestUnknown
@@ -91,7 +91,7 @@ def discard(repository_id: int, repository: str, digest: str, change: Change, *,
     """
     children = yield from run("children", repository_id, digest)
     subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
-    yield from run("delete_references", repository_id, digest)
+    yield from later("delete_references", repository_id, digest)
     for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
         yield from change.record("tag.delete", repository, tag=tag, before=digest)
     yield from change.record("manifest.delete", repository, digest=digest)
@@ -99,7 +99,7 @@ def discard(repository_id: int, repository: str, digest: str, change: Change, *,
         yield from referrers.merge_subject(repository_id, repository, subject, change, removed=digest)
     for child, kind, required in children:
         if kind != "manifest":
-            yield from run("mark_unreferenced", repository_id, child, change.at)
+            yield from later("mark_unreferenced", repository_id, child, change.at)
         if cascade and required and kind in ("manifest", "content"):
             yield from manifests.let_go(repository_id, child, "index", change.at)
     if cascade:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown
@@ -70,36 +70,36 @@ def store(
     known = yield from one("manifest_type", repository_id, digest)
     if known is None:
         row = (facts.media_type, len(content), *described, change.at, content)
-        yield from run("add_manifest", repository_id, digest, *row)
+        yield from later("add_manifest", repository_id, digest, *row)
         if only_a_list:
-            yield from run("mark_list", repository_id, digest)
-        yield from run("hold_referrers", repository_id, digest)
+            yield from later("mark_list", repository_id, digest)
+        yield from later("hold_referrers", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
     elif known[0] != facts.media_type:
-        yield from run("set_manifest_facts", repository_id, digest, facts.media_type, *described)
+        yield from later("set_manifest_facts", repository_id, digest, facts.media_type, *described)
         for child, _, required in (yield from run("children", repository_id, digest)):
             before.add(child)
             if required:
                 needed.add(child)
-        yield from run("delete_references", repository_id, digest)
+        yield from later("delete_references", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
     if known and not only_a_list:
-        yield from run("keep_manifest", repository_id, digest)
+        yield from later("keep_manifest", repository_id, digest)
     for each in facts.references:
         required = int(each.required or each.digest in needed)
-        yield from run("add_reference", repository_id, digest, each.digest, each.kind, required)
+        yield from later("add_reference", repository_id, digest, each.digest, each.kind, required)
         if each.kind != "manifest":
-            yield from run("mark_referenced", repository_id, each.digest)
+            yield from later("mark_referenced", repository_id, each.digest)
         if required and each.kind in ("manifest", "content"):
-            yield from run("hold_manifest", repository_id, each.digest)
+            yield from later("hold_manifest", repository_id, each.digest)
     for child in before:
-        yield from run("mark_unreferenced", repository_id, child, change.at)
+        yield from later("mark_unreferenced", repository_id, child, change.at)
 
 
 def let_go(repository_id: int, digest: str, because: str, now: float) -> Unit[None]:
     """A manifest is to go unless a tag, an index or a living subject holds it; ``because`` of what it lost."""
     if (yield from one("holders", repository_id, digest, 1)) is None:
-        yield from run("set_unheld", repository_id, digest, now, because)
+        yield from later("set_unheld", repository_id, digest, now, because)
 
 
 def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
@@ -107,4 +107,4 @@ def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
     row = yield from one("repository_id", repository)
     if row is None or (yield from one("manifest_type", row[0], digest)) is None:
         raise ManifestUnknown(detail={"name": repository, "reference": digest})
-    yield from run("renew_unheld", row[0], digest, now)
+    yield from later("renew_unheld", row[0], digest, now)

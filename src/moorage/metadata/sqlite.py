@@ -10,15 +10,16 @@ waiting in one transaction: the more clients, the fewer syncs each costs.
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, Self
 
-from moorage.metadata.base import Result, Row, Unit, load_migrations, load_queries
+from moorage.metadata.base import Arguments, Result, Row, Unit, load_migrations, load_queries
 from moorage.spec.errors import ServiceUnavailable, StorageFull
 
 _BUSY_SECONDS: Final = 30
@@ -37,7 +38,7 @@ _FULL: Final = frozenset(
 class _Job(Generic[Result]):
     """A unit on its way through the writer thread."""
 
-    def __init__(self, unit: Unit[Result], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, unit: Callable[[], Unit[Result]], loop: asyncio.AbstractEventLoop) -> None:
         self.unit = unit
         self.loop = loop
         self.future: asyncio.Future[Result] = loop.create_future()
@@ -99,12 +100,14 @@ class SQLiteMetadata:
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
         return self._reader.execute(self._queries[query], parameters).fetchall()
 
-    async def transact(self, unit: Unit[Result]) -> Result:
+    async def transact(
+        self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
         if not self._open:
             raise ServiceUnavailable
         if self._thread is None:
-            return self._alone(unit)
-        job = _Job(unit, asyncio.get_running_loop())
+            return self._alone(unit(*arguments, **named))
+        job = _Job(functools.partial(unit, *arguments, **named), asyncio.get_running_loop())
         self._jobs.put(job)
         return await job.future
 
@@ -196,7 +199,7 @@ class SQLiteMetadata:
     def _guarded(self, job: _Job[Any]) -> None:
         self._writer.execute("SAVEPOINT unit")
         try:
-            job.result = self._drive(job.unit)
+            job.result = self._drive(job.unit())
         except Exception as error:
             # A full disk ends the whole transaction; anything else is this unit's own.
             if not self._writer.in_transaction or isinstance(_translate(error), StorageFull):
@@ -218,9 +221,13 @@ class SQLiteMetadata:
     def _drive(self, unit: Unit[Result]) -> Result:
         execute = self._writer.execute
         try:
-            query, parameters = next(unit)
+            asked = next(unit)
             while True:
-                query, parameters = unit.send(execute(self._queries[query], parameters).fetchall())
+                if isinstance(asked, list):
+                    asked = unit.send([execute(self._queries[query], values).fetchall() for query, values in asked])
+                else:
+                    query, values = asked
+                    asked = unit.send(execute(self._queries[query], values).fetchall())
         except StopIteration as stop:
             result: Result = stop.value
             return result

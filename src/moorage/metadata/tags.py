@@ -1,7 +1,7 @@
 """Facts about tags."""
 
 from moorage.metadata import repositories
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown
@@ -18,12 +18,12 @@ def move(repository_id: int, repository: str, tag: str, digest: Digest, change: 
     """Let ``tag`` name ``digest``."""
     row = yield from one("tag_digest", repository_id, tag)
     before = row[0] if row else None
-    yield from run("set_tag", repository_id, tag, digest, change.at)
-    yield from run("hold_manifest", repository_id, digest)
+    yield from later("set_tag", repository_id, tag, digest, change.at)
+    yield from later("hold_manifest", repository_id, digest)
     if before != digest:
         yield from change.record("tag.push", repository, tag=tag, digest=digest, before=before, after=digest)
         if before and fallback_subject_prefix(tag):
-            yield from run("supersede_list", repository_id, before, change.at)
+            yield from later("supersede_list", repository_id, before, change.at)
 
 
 def delete(repository: str, tag: str, precondition: Precondition, change: Change) -> Unit[None]:

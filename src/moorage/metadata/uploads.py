@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moorage.metadata import blobs
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUploadRangeInvalid, BlobUploadUnknown
@@ -37,7 +37,7 @@ def out_of_order(received: int, first: int) -> BlobUploadRangeInvalid:
 
 def start(repository: str, identifier: str, algorithm: str, now: float, expires: float) -> Unit[None]:
     """Open a session."""
-    yield from run("add_upload", identifier, repository, algorithm, now, expires)
+    yield from later("add_upload", identifier, repository, algorithm, now, expires)
 
 
 async def find(metadata: Metadata, repository: str, identifier: str, now: float) -> UploadSession:
@@ -66,7 +66,7 @@ def append(session: UploadSession, key: Key | None, size: int, digest: Digest | 
     if moved is None:
         yield from _lost(session)
     if key is not None:
-        yield from run("add_segment", session.id, session.received, size, key)
+        yield from later("add_segment", session.id, session.received, size, key)
 
 
 def finish(
@@ -79,9 +79,9 @@ def finish(
     closed = yield from one("close_upload", session.id, session.repository, session.received)
     if closed is None:
         yield from _lost(session)
-    yield from run("delete_segments", session.id)
+    yield from later("delete_segments", session.id)
     for each in spare:
-        yield from run("doom", each, change.at)
+        yield from later("doom", each, change.at)
     again = yield from blobs.add(session.repository, digest, size, key, change)
     return again or bool(spare)
 
@@ -91,7 +91,7 @@ def cancel(repository: str, identifier: str, now: float) -> Unit[None]:
     if (yield from one("cancel_upload", identifier, repository)) is None:
         raise unknown(repository, identifier)
     for (key,) in (yield from run("delete_segments", identifier)):
-        yield from run("doom", key, now)
+        yield from later("doom", key, now)
 
 
 def expire(now: float, most: int) -> Unit[int]:

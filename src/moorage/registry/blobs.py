@@ -33,7 +33,7 @@ class Blobs:
         """
         blob = await facts.find(self._parts.metadata, repository, as_digest(digest))
         if blob.unreferenced_since is not None and self._parts.wanes(blob.unreferenced_since):
-            await self._parts.metadata.transact(facts.renew(repository, blob.digest, self._parts.clock()))
+            await self._parts.metadata.transact(facts.renew, repository, blob.digest, self._parts.clock())
         return blob
 
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
@@ -66,8 +66,8 @@ class Blobs:
         Without ``create`` the repository must be there, else ``Denied``.
         """
         change = self._parts.change(actor, create=create)
-        unit = facts.mount(check_repository(repository), as_digest(digest), source, change)
-        return await self._parts.metadata.transact(unit)
+        blob = as_digest(digest)
+        return await self._parts.metadata.transact(facts.mount, check_repository(repository), blob, source, change)
 
     async def holders(self, digest: Digest | str, last: str = "") -> list[str]:
         """Some repositories that hold a blob, in bytewise order after ``last``; empty if no more do."""
@@ -78,5 +78,5 @@ class Blobs:
         self._parts.require_deletion()
         referenced = "layer" in self._parts.policy.not_needed()
         change = self._parts.change(actor)
-        unit = facts.unlink(repository, as_digest(digest), change, referenced=referenced)
-        await self._parts.metadata.transact(unit)
+        blob = as_digest(digest)
+        await self._parts.metadata.transact(facts.unlink, repository, blob, change, referenced=referenced)

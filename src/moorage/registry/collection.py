@@ -58,7 +58,7 @@ class Collectable:
 async def expire(parts: Parts) -> int:
     """End sessions whose time is over; how many."""
     ended = 0
-    while count := await parts.metadata.transact(uploads.expire(parts.clock(), _PAGE)):
+    while count := await parts.metadata.transact(uploads.expire, parts.clock(), _PAGE):
         ended += count
     return ended
 
@@ -74,14 +74,14 @@ async def collect(parts: Parts, grace: float | None = None) -> Collected:
             now = parts.clock()
             change = Change(now, ACTOR, reason=reason)
             looked, went = await parts.metadata.transact(
-                facts.collect_manifests(because, now - wait, _STEP, change, cascade=parts.policy.cascade)
+                facts.collect_manifests, because, now - wait, _STEP, change, cascade=parts.policy.cascade
             )
             total.add(went)
     looked = _STEP
     while looked == _STEP:
         now = parts.clock()
         change = Change(now, ACTOR, reason=_UNREFERENCED)
-        looked, went = await parts.metadata.transact(facts.collect_blobs(now - grace, _STEP, change))
+        looked, went = await parts.metadata.transact(facts.collect_blobs, now - grace, _STEP, change)
         total.add(went)
     return total
 
@@ -104,7 +104,7 @@ async def delete_doomed(parts: Parts) -> None:
         except Exception as error:  # noqa: BLE001  one of them must not keep the others
             failed = error
             keys = [key for key in keys if await _deleted(parts, key)]
-        await parts.metadata.transact(doomed.forget(keys))
+        await parts.metadata.transact(doomed.forget, keys)
         if rate is not None:
             await asyncio.sleep(len(keys) / rate)
     if failed:
@@ -124,13 +124,13 @@ async def sweep_if_due(parts: Parts) -> None:
     if not parts.policy.collection:
         return
     now = parts.clock()
-    claimed = await parts.metadata.transact(facts.claim(_SWEEP, now, now + _TURN))
+    claimed = await parts.metadata.transact(facts.claim, _SWEEP, now, now + _TURN)
     if claimed is None:
         return
     async for made in sweep(parts, Swept(), claimed[0]):
-        await parts.metadata.transact(facts.progress(_SWEEP, made, parts.clock() + _TURN))
+        await parts.metadata.transact(facts.progress, _SWEEP, made, parts.clock() + _TURN)
         await asyncio.sleep(0)
-    await parts.metadata.transact(facts.progress(_SWEEP, None, parts.clock() + parts.policy.sweep_interval))
+    await parts.metadata.transact(facts.progress, _SWEEP, None, parts.clock() + parts.policy.sweep_interval)
 
 
 async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> AsyncIterator[str]:
@@ -143,8 +143,8 @@ async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> Asyn
         number, _, digest = rest.partition(" ")
         after: tuple[int, str] | None = (int(number), digest)
         while after is not None:
-            unit = facts.sweep_repositories(after, _PAGE, Change(parts.clock(), ACTOR))
-            after = await parts.metadata.transact(unit)
+            change = Change(parts.clock(), ACTOR)
+            after = await parts.metadata.transact(facts.sweep_repositories, after, _PAGE, change)
             if after:
                 yield f"repositories {after[0]} {after[1]}"
         phase, rest = "blobs", ""
@@ -152,7 +152,7 @@ async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> Asyn
     if phase == "blobs":
         last: str | None = rest
         while last is not None:
-            last = await parts.metadata.transact(facts.sweep_blobs(last, _PAGE, Change(parts.clock(), ACTOR)))
+            last = await parts.metadata.transact(facts.sweep_blobs, last, _PAGE, Change(parts.clock(), ACTOR))
             if last:
                 yield f"blobs {last}"
         rest = _PREFIXES[0]
@@ -171,8 +171,8 @@ async def _sweep_keys(parts: Parts, prefix: str, swept: Swept) -> None:
             await asyncio.sleep(0)
     now = parts.clock()
     if unnamed or await facts.any_unnamed(parts.metadata, prefix):
-        unit = facts.note_unnamed(prefix, unnamed, now - parts.policy.unnamed_grace, now)
-        swept.unnamed += await parts.metadata.transact(unit)
+        before = now - parts.policy.unnamed_grace
+        swept.unnamed += await parts.metadata.transact(facts.note_unnamed, prefix, unnamed, before, now)
 
 
 async def due(parts: Parts, grace: float | None = None) -> AsyncIterator[Collectable]:

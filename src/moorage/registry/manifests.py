@@ -38,7 +38,7 @@ class Manifests:
         tag, digest = parse_reference(reference)
         found = await manifests.find(self._parts.metadata, repository, tag, digest, content=content)
         if found.unheld_since is not None and self._parts.wanes(found.unheld_since):
-            await self._parts.metadata.transact(manifests.renew(repository, found.digest, self._parts.clock()))
+            await self._parts.metadata.transact(manifests.renew, repository, found.digest, self._parts.clock())
         return found
 
     async def put(
@@ -75,7 +75,7 @@ class Manifests:
         push = manifest_changes.Push(
             repository, computed, content, facts, wanted, precondition, policy.not_needed(), fixed
         )
-        await self._parts.metadata.transact(manifest_changes.push(push, self._parts.change(actor, create=create)))
+        await self._parts.metadata.transact(manifest_changes.push, push, self._parts.change(actor, create=create))
         return PushedManifest(computed, facts.subject, tuple(wanted))
 
     async def delete(
@@ -94,14 +94,13 @@ class Manifests:
         tag, digest = parse_reference(reference)
         change = self._parts.change(actor)
         if digest is None:
-            unit = tags.delete(repository, tag or "", precondition, change)
-        else:
-            referenced = "manifest" in self._parts.policy.not_needed()
-            cascade = self._parts.policy.cascade
-            unit = manifest_changes.delete(
-                repository, digest, precondition, change, referenced=referenced, cascade=cascade
-            )
-        await self._parts.metadata.transact(unit)
+            await self._parts.metadata.transact(tags.delete, repository, tag or "", precondition, change)
+            return
+        referenced = "manifest" in self._parts.policy.not_needed()
+        cascade = self._parts.policy.cascade
+        await self._parts.metadata.transact(
+            manifest_changes.delete, repository, digest, precondition, change, referenced=referenced, cascade=cascade
+        )
 
 
 def _target(reference: str, also: Sequence[str]) -> tuple[list[str], Digest | None]:

@@ -1,9 +1,9 @@
 """Facts that hold nothing: what a client finds in a repository that it may not pull."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from moorage.metadata.base import Result, Row, Unit
+from moorage.metadata.base import Arguments, Result, Row, Unit
 from moorage.spec.errors import Denied
 
 
@@ -19,6 +19,10 @@ class Nothing:
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:  # noqa: ARG002  nothing is there
         return ()
 
-    async def transact(self, unit: Unit[Result]) -> Result:
-        unit.close()
+    async def transact(
+        self,
+        unit: Callable[Arguments, Unit[Result]],  # noqa: ARG002  none is run
+        *arguments: Arguments.args,  # noqa: ARG002
+        **named: Arguments.kwargs,  # noqa: ARG002
+    ) -> Result:
         raise Denied

@@ -7,11 +7,11 @@ it is made again from the segments, and only if the session's row does not know 
 
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Final
 
 from moorage.metadata import blobs, uploads
-from moorage.metadata.base import Unit
+from moorage.metadata.base import Arguments, Unit
 from moorage.metadata.events import Change
 from moorage.metadata.uploads import UploadSession, out_of_order
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
@@ -21,6 +21,7 @@ from moorage.spec.errors import (
     BlobTooLarge,
     ClientDisconnected,
     DigestInvalid,
+    OutcomeUnknown,
     RegistryError,
     SizeInvalid,
 )
@@ -46,7 +47,7 @@ class Uploads:
         identifier, now = str(uuid.uuid4()), self._parts.clock()
         session = UploadSession(check_repository(repository), identifier, digests.algorithm_of(algorithm), 0, None)
         expires = now + self._parts.policy.upload_expiry
-        await self._parts.metadata.transact(uploads.start(repository, identifier, algorithm, now, expires))
+        await self._parts.metadata.transact(uploads.start, repository, identifier, algorithm, now, expires)
         return session
 
     async def get(self, repository: str, identifier: str) -> UploadSession:
@@ -134,7 +135,7 @@ class Uploads:
             raise
         spare = [each for each in keys if each != key]
         made = made if key in keys else [*made, key]
-        await self._conclude(uploads.finish(session, digest, received, key, spare, change), made)
+        await self._conclude(made, uploads.finish, session, digest, received, key, spare, change)
         self._hashers.pop(session.id, None)
         return digest
 
@@ -154,12 +155,12 @@ class Uploads:
         hasher = digests.new_hasher(digest.algorithm)
         key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)
         change = self._parts.change(actor, create=create)
-        await self._conclude(blobs.add(repository, digest, size, key, change), [key])
+        await self._conclude([key], blobs.add, repository, digest, size, key, change)
         return digest
 
     async def cancel(self, repository: str, identifier: str) -> None:
         """Close a session and drop what it received (spec end-14); raises ``BlobUploadUnknown``."""
-        await self._parts.metadata.transact(uploads.cancel(repository, identifier, self._parts.clock()))
+        await self._parts.metadata.transact(uploads.cancel, repository, identifier, self._parts.clock())
         self._hashers.pop(identifier, None)
         self._parts.doomed.set()
 
@@ -203,17 +204,25 @@ class Uploads:
         received = session.received + size
         digest = digests.digest_of(hasher, session.algorithm) if hasher else None
         expires = self._parts.clock() + self._parts.policy.upload_expiry
-        await self._conclude(uploads.append(session, key, size, digest, expires), [key] if key else [])
+        await self._conclude([key] if key else [], uploads.append, session, key, size, digest, expires)
         if hasher:
             self._hashers[session.id] = received, hasher
             if len(self._hashers) > _HASHERS:
                 self._hashers.popitem(last=False)
         return UploadSession(session.repository, session.id, session.algorithm, received, digest)
 
-    async def _conclude(self, unit: Unit[bool] | Unit[None], made: Sequence[Key]) -> None:
+    async def _conclude(
+        self,
+        made: Sequence[Key],
+        unit: Callable[Arguments, Unit[bool] | Unit[None]],
+        *arguments: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> None:
         """State the facts. If they are refused, what was ``made`` for them goes; otherwise it may be named by now."""
         try:
-            doomed = await self._parts.metadata.transact(unit)
+            doomed = await self._parts.metadata.transact(unit, *arguments, **named)
+        except OutcomeUnknown:
+            raise
         except RegistryError:
             await self._parts.store.delete(made)
             raise

@@ -164,5 +164,20 @@ class ServiceUnavailable(RegistryError):
     status, message = 503, "the registry is stopping; try again"
 
 
+class DatabaseUnavailable(ServiceUnavailable):
+    """The database cannot be reached, or has no connection to spare; nothing was changed."""
+
+    message = "the registry's database does not answer; try again"
+
+    def __init__(self, message: str | None = None, *, detail: Any = None) -> None:
+        super().__init__(message, detail=detail, headers={"Retry-After": "1"})
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The database was lost while it committed: what was asked may be done or not."""
+
+    message = "the registry's database was lost while it committed; look whether it is done, or try again"
+
+
 class ClientDisconnected(Exception):
     """The client went away before its body ended; nobody is left to answer."""

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S101  an assert is what a test is made of
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, repositories, tags, uploads
-from moorage.metadata.base import Metadata, Query, Unit, load_queries, one, run
+from moorage.metadata.base import Metadata, Query, Unit, later, load_queries, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
@@ -79,22 +80,41 @@ class MetadataContract:
             assert (yield from one("repository_id", "b")) is None
             return f"found {len(rows)}"
 
-        assert await metadata.transact(unit()) == "found 1"
+        assert await metadata.transact(unit) == "found 1"
+
+    @with_metadata
+    async def test_statements_run_in_their_order(self, metadata: Metadata) -> None:
+        """Also those that the unit does not wait for, and several at once."""
+
+        def unit() -> Unit[None]:
+            yield from later("doom", "a", 1.0)
+            assert list((yield "doomed", (10,))) == [("a",)]
+            yield from later("doom", "b", 2.0)
+            yield from later("forget_doomed", "a")
+            found = yield from together(
+                [("doomed", (10,)), ("add_upload", ("u", "r", "sha256", 0.0, 1.0)), ("upload", ("u", "r", 0.5))]
+            )
+            assert [list(rows) for rows in found] == [[("b",)], [], [("sha256", 0, None)]]
+            assert (yield from together([])) == []
+            yield from later("doom", "c", 3.0)
+
+        await metadata.transact(unit)
+        assert await doomed.page(metadata, 10) == ["b", "c"]
 
     @with_metadata
     async def test_what_is_committed_is_seen_at_once(self, metadata: Metadata) -> None:
         for n in range(50):
-            identifier = await metadata.transact(repositories.make(f"r{n:02}"))
+            identifier = await metadata.transact(repositories.make, f"r{n:02}")
             assert list(await metadata.fetch("repository_id", f"r{n:02}")) == [(identifier,)]
 
     @with_metadata
     async def test_a_unit_that_raises_changes_nothing(self, metadata: Metadata) -> None:
         error = ValueError("not now")
         with pytest.raises(ValueError, match="not now") as raised:
-            await metadata.transact(refused(everything(), error))
+            await metadata.transact(refused, everything, error)
         assert raised.value is error
         assert await anything(metadata) == []
-        await metadata.transact(everything())
+        await metadata.transact(everything)
         assert len(await anything(metadata)) == 7
 
     @pytest.mark.parametrize(
@@ -113,9 +133,9 @@ class MetadataContract:
             yield statement
 
         with pytest.raises(Exception, match=r".+"):
-            await metadata.transact(unit())
+            await metadata.transact(unit)
         assert await anything(metadata) == []
-        await metadata.transact(everything())
+        await metadata.transact(everything)
 
     @with_metadata
     async def test_a_failing_unit_is_alone_among_many(self, metadata: Metadata) -> None:
@@ -127,7 +147,7 @@ class MetadataContract:
                 yield "add_blob", (None, None, None, None)
             return n
 
-        outcomes = await asyncio.gather(*(metadata.transact(unit(n)) for n in range(210)), return_exceptions=True)
+        outcomes = await asyncio.gather(*(metadata.transact(unit, n) for n in range(210)), return_exceptions=True)
         good = [n for n in range(210) if n % 7 not in (3, 5)]
         assert [outcome for outcome in outcomes if isinstance(outcome, int)] == good
         assert [outcome.args for outcome in outcomes if isinstance(outcome, ValueError)] == [
@@ -138,13 +158,13 @@ class MetadataContract:
     @with_metadata
     async def test_a_caller_that_is_cancelled(self, metadata: Metadata) -> None:
         """Its unit is done whole or not at all, and the next ones run."""
-        tasks = [asyncio.create_task(metadata.transact(_pair(n))) for n in range(40)]
+        tasks = [asyncio.create_task(metadata.transact(_pair, n)) for n in range(40)]
         for turn, task in enumerate(tasks):
             if turn % 2:
                 await asyncio.sleep(0)
                 task.cancel()
         await asyncio.wait(tasks)
-        await metadata.transact(repositories.make("after"))
+        await metadata.transact(repositories.make, "after")
         names = set(await repositories.page(metadata, "", 1000))
         assert {f"{n}-a" for n in range(0, 40, 2)} <= names
         for n in range(40):
@@ -158,7 +178,7 @@ class MetadataContract:
             parameters = sample(text)
             try:
                 with pytest.raises(Broken):
-                    await metadata.transact(refused(run(name, *parameters), Broken()))
+                    await metadata.transact(refused, functools.partial(run, name, *parameters), Broken())
                 if reads(text):
                     await metadata.fetch(name, *parameters)
             except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  all that fail are told at once
@@ -176,7 +196,7 @@ class MetadataContract:
             yield from run("add_manifest", identifier, *row)
             yield from run("add_upload", "upload", "a", "sha256", 0.0, moment)
 
-        await metadata.transact(unit())
+        await metadata.transact(unit)
         ((digest, media_type, size, found, _),) = await metadata.fetch("manifest_by_digest", "a", DIGEST)
         assert (digest, media_type, size) == (DIGEST, "text/plain; charset=ü", LARGEST)
         assert bytes(found) == content
@@ -192,11 +212,11 @@ class MetadataContract:
             ["0", "9", "A", "Z", "_", "_a", "a", "a-b", "a.b", "a_b", "aB", "ab", "b", "v1", "v1.10", "v1.9"]
         )
         for name in reversed(names):
-            await metadata.transact(manifest_changes.push(pushed(name, tags=[name]), CHANGE))
+            await metadata.transact(manifest_changes.push, pushed(name, tags=[name]), CHANGE)
         assert await _walk(lambda last: tags.page(metadata, REPOSITORY, last, 3)) == names
         others = sorted([REPOSITORY, "a-b", "a.b", "a/b", "a0", "a_b", "aa", "a"])
         for name in others:
-            await metadata.transact(repositories.make(name))
+            await metadata.transact(repositories.make, name)
         assert await _walk(lambda last: repositories.page(metadata, last, 3)) == others
 
     @with_metadata
@@ -204,7 +224,7 @@ class MetadataContract:
         opened = await session(metadata)
         for turn in range(5):
             now = await uploads.find(metadata, REPOSITORY, opened.id, 0.0)
-            moves = (metadata.transact(add_bytes(now, 1)) for _ in range(20))
+            moves = (metadata.transact(add_bytes, now, 1) for _ in range(20))
             outcomes = await asyncio.gather(*moves, return_exceptions=True)
             assert outcomes.count(None) == 1
             assert sum(isinstance(each, BlobUploadRangeInvalid) for each in outcomes) == 19
@@ -217,7 +237,7 @@ class MetadataContract:
             condition = Precondition(match=f'"{current}"') if current else new
             wanted = [pushed(f"{turn}.{n}", tags=["latest"], precondition=condition) for n in range(12)]
             outcomes = await asyncio.gather(
-                *(metadata.transact(manifest_changes.push(each, CHANGE)) for each in wanted), return_exceptions=True
+                *(metadata.transact(manifest_changes.push, each, CHANGE) for each in wanted), return_exceptions=True
             )
             (winner,) = [each for each, outcome in zip(wanted, outcomes, strict=True) if outcome is None]
             assert sum(isinstance(each, PreconditionFailed) for each in outcomes) == 11
@@ -239,7 +259,7 @@ class MetadataContract:
                     now = await uploads.find(metadata, REPOSITORY, opened.id, 0.0)
                     await asyncio.sleep(0)  # the others come in between
                     try:
-                        await metadata.transact(add_bytes(now, 1))
+                        await metadata.transact(add_bytes, now, 1)
                         break
                     except BlobUploadRangeInvalid:
                         continue
@@ -253,50 +273,49 @@ class MetadataContract:
         opened = await session(metadata)
         for key, size in [("first", 5), ("second", 2)]:
             now = await uploads.find(metadata, REPOSITORY, opened.id, 0.0)
-            await metadata.transact(uploads.append(now, key, size, DIGEST, LATER))
+            await metadata.transact(uploads.append, now, key, size, DIGEST, LATER)
         assert await uploads.segments(metadata, opened.id) == [("first", 5), ("second", 2)]
         now = await uploads.find(metadata, REPOSITORY, opened.id, 0.0)
         assert (now.received, now.digest) == (7, DIGEST)
-        finish = uploads.finish(now, DIGEST, 7, "whole", ["first", "second"], CHANGE)
-        assert await metadata.transact(finish) is True
+        assert await metadata.transact(uploads.finish, now, DIGEST, 7, "whole", ["first", "second"], CHANGE) is True
         stored = await blobs.find(metadata, REPOSITORY, DIGEST)
         assert (stored.size, stored.key) == (7, "whole")
         assert set(await doomed.page(metadata, 10)) == {"first", "second"}
         with pytest.raises(BlobUploadUnknown):
             await uploads.find(metadata, REPOSITORY, opened.id, 0.0)
         with pytest.raises(BlobUploadUnknown):
-            await metadata.transact(add_bytes(now, 1))
+            await metadata.transact(add_bytes, now, 1)
         assert await uploads.segments(metadata, opened.id) == []
 
     @with_metadata
     async def test_sessions_expire(self, metadata: Metadata) -> None:
         for n in range(5):
-            await metadata.transact(uploads.start(REPOSITORY, f"u{n}", "sha256", 0.0, 10.0 + n))
+            await metadata.transact(uploads.start, REPOSITORY, f"u{n}", "sha256", 0.0, 10.0 + n)
         now = await uploads.find(metadata, REPOSITORY, "u1", 10.9)
-        await metadata.transact(uploads.append(now, "key", 1, None, 11.0))
+        await metadata.transact(uploads.append, now, "key", 1, None, 11.0)
         with pytest.raises(BlobUploadUnknown):
             await uploads.find(metadata, REPOSITORY, "u1", 11.0)
-        assert await metadata.transact(uploads.expire(12.0, 2)) == 2
-        assert await metadata.transact(uploads.expire(12.0, 2)) == 1
-        assert await metadata.transact(uploads.expire(12.0, 2)) == 0
+        assert await metadata.transact(uploads.expire, 12.0, 2) == 2
+        assert await metadata.transact(uploads.expire, 12.0, 2) == 1
+        assert await metadata.transact(uploads.expire, 12.0, 2) == 0
         assert await doomed.page(metadata, 10) == ["key"]
         assert (await uploads.find(metadata, REPOSITORY, "u3", 12.0)).received == 0
 
     @with_metadata
     async def test_blobs_belong_to_repositories(self, metadata: Metadata) -> None:
-        assert await metadata.transact(blobs.add("a", DIGEST, 7, "key", CHANGE)) is False
+        assert await metadata.transact(blobs.add, "a", DIGEST, 7, "key", CHANGE) is False
         with pytest.raises(BlobUnknown):
             await blobs.find(metadata, "b", DIGEST)
-        assert await metadata.transact(blobs.mount("b", DIGEST, "c", CHANGE)) is False
-        assert await metadata.transact(blobs.mount("b", DIGEST, "a", CHANGE)) is True
-        await metadata.transact(blobs.unlink("a", DIGEST, CHANGE, referenced=False))
+        assert await metadata.transact(blobs.mount, "b", DIGEST, "c", CHANGE) is False
+        assert await metadata.transact(blobs.mount, "b", DIGEST, "a", CHANGE) is True
+        await metadata.transact(blobs.unlink, "a", DIGEST, CHANGE, referenced=False)
         assert (await blobs.find(metadata, "b", DIGEST)).key == "key"
         with pytest.raises(BlobUnknown):
             await blobs.find(metadata, "a", DIGEST)
 
     @with_metadata
     async def test_the_second_bytes_of_one_content_are_doomed(self, metadata: Metadata) -> None:
-        adds = (metadata.transact(blobs.add(f"r{n}", DIGEST, 7, f"key{n}", CHANGE)) for n in range(10))
+        adds = (metadata.transact(blobs.add, f"r{n}", DIGEST, 7, f"key{n}", CHANGE) for n in range(10))
         assert sorted(await asyncio.gather(*adds)) == [False] + [True] * 9
         kept = {(await blobs.find(metadata, f"r{n}", DIGEST)).key for n in range(10)}
         assert len(kept) == 1
@@ -306,9 +325,9 @@ class MetadataContract:
     async def test_doomed_keys(self, metadata: Metadata) -> None:
         """The longest doomed first; dooming twice is one doom; forgetting what is not there is no error."""
         for key, since in [("c", 3.0), ("a", 1.0), ("b", 2.0), ("a", 9.0)]:
-            await metadata.transact(run("doom", key, since))
+            await metadata.transact(run, "doom", key, since)
         assert await doomed.page(metadata, 2) == ["a", "b"]
-        await metadata.transact(doomed.forget(["a", "b", "not there"]))
+        await metadata.transact(doomed.forget, ["a", "b", "not there"])
         assert await doomed.page(metadata, 10) == ["c"]
 
     @with_metadata
@@ -318,7 +337,7 @@ class MetadataContract:
             REPOSITORY, wanted.digest, wanted.content, wanted.facts, ["tag"], ALWAYS, frozenset()
         )
         with pytest.raises(ManifestBlobUnknown):
-            await metadata.transact(manifest_changes.push(strict, CHANGE))
+            await metadata.transact(manifest_changes.push, strict, CHANGE)
         assert await anything(metadata) == []
 
     @with_metadata
@@ -326,7 +345,7 @@ class MetadataContract:
         subject = pushed("subject", tags=["v1"])
         notes = [pushed(f"note {n}", subject=subject.digest) for n in range(7)]
         for each in [subject, *notes]:
-            await metadata.transact(manifest_changes.push(each, CHANGE))
+            await metadata.transact(manifest_changes.push, each, CHANGE)
 
         async def page(last: str) -> list[str]:
             found = await referrers.page(metadata, REPOSITORY, subject.digest, None, last, 3)
@@ -336,8 +355,9 @@ class MetadataContract:
         kind = "application/vnd.example.note"
         assert len(await referrers.page(metadata, REPOSITORY, subject.digest, kind, "", 10)) == 7
         assert await referrers.page(metadata, REPOSITORY, subject.digest, "other", "", 10) == []
-        delete = manifest_changes.delete(REPOSITORY, notes[0].digest, ALWAYS, CHANGE, referenced=False)
-        await metadata.transact(delete)
+        await metadata.transact(
+            manifest_changes.delete, REPOSITORY, notes[0].digest, ALWAYS, CHANGE, referenced=False
+        )
         left = await referrers.page(metadata, REPOSITORY, subject.digest, kind, "", 10)
         assert notes[0].digest not in [each.digest for each in left]
         assert await tags.page(metadata, REPOSITORY, "", 10) == ["v1"]
@@ -347,14 +367,14 @@ class MetadataContract:
     @with_metadata
     async def test_deleting_a_manifest_takes_its_tags(self, metadata: Metadata) -> None:
         wanted = pushed("one", tags=["a", "b"])
-        await metadata.transact(manifest_changes.push(wanted, CHANGE))
-        await metadata.transact(manifest_changes.push(pushed("other", tags=["c"]), CHANGE))
-        await metadata.transact(tags.delete(REPOSITORY, "a", ALWAYS, CHANGE))
+        await metadata.transact(manifest_changes.push, wanted, CHANGE)
+        await metadata.transact(manifest_changes.push, pushed("other", tags=["c"]), CHANGE)
+        await metadata.transact(tags.delete, REPOSITORY, "a", ALWAYS, CHANGE)
         assert (await manifests.find(metadata, REPOSITORY, "b", None)).digest == wanted.digest
-        await metadata.transact(manifest_changes.delete(REPOSITORY, wanted.digest, ALWAYS, CHANGE, referenced=False))
+        await metadata.transact(manifest_changes.delete, REPOSITORY, wanted.digest, ALWAYS, CHANGE, referenced=False)
         assert await tags.page(metadata, REPOSITORY, "", 10) == ["c"]
         with pytest.raises(NameUnknown):
-            await metadata.transact(tags.delete("library/other", "c", ALWAYS, CHANGE))
+            await metadata.transact(tags.delete, "library/other", "c", ALWAYS, CHANGE)
 
     @with_metadata
     async def test_an_event_goes_with_each_change(self, metadata: Metadata) -> None:
@@ -386,9 +406,9 @@ class MetadataContract:
             before, statements = await anything(metadata), list[Query]()
             if expected:
                 with pytest.raises(Broken):
-                    await metadata.transact(spied(change(), [], break_at="add_event"))
+                    await metadata.transact(spied, change, [], break_at="add_event")
                 assert await anything(metadata) == before
-            await metadata.transact(spied(change(), statements))
+            await metadata.transact(spied, change, statements)
             events = [parameters for name, parameters in statements if name == "add_event"]
             assert [(action, tag, old, new) for _, _, action, _, _, tag, old, new, _ in events] == expected
             assert {event[:2] for event in events} <= {(CHANGE.at, CHANGE.actor)}
@@ -396,7 +416,7 @@ class MetadataContract:
     @with_metadata
     async def test_much_at_once(self, metadata: Metadata) -> None:
         pushes = [pushed(f"{n}", tags=[f"t{n:04}"]) for n in range(400)]
-        await asyncio.gather(*(metadata.transact(manifest_changes.push(each, CHANGE)) for each in pushes))
+        await asyncio.gather(*(metadata.transact(manifest_changes.push, each, CHANGE) for each in pushes))
         assert await tags.page(metadata, REPOSITORY, "", 1000) == [f"t{n:04}" for n in range(400)]
         found = await manifests.find(metadata, REPOSITORY, None, Digest(pushes[123].digest), content=False)
         assert (found.size, found.content) == (len(pushes[123].content), None)

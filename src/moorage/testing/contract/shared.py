@@ -71,7 +71,7 @@ class SharedMetadataContract:
             async with make_metadata() as one, make_metadata() as other:
                 for turn in range(_ROUNDS):
                     name = f"library/{turn}"
-                    await one.transact(repositories.make(name))
+                    await one.transact(repositories.make, name)
                     assert await repositories.exists(other, name)
                     one, other = other, one
                 assert len(await repositories.page(one, "", 1000)) == _ROUNDS
@@ -82,18 +82,18 @@ class SharedMetadataContract:
         async def test() -> None:
             async with make_metadata() as one, make_metadata() as other:
                 with pytest.raises(ValueError, match="taken back"):
-                    await one.transact(refused(repositories.make("a"), ValueError("taken back")))
+                    await one.transact(refused, lambda: repositories.make("a"), ValueError("taken back"))
                 assert not await repositories.exists(other, "a")
-                assert await other.transact(repositories.make("a")) == await one.transact(repositories.find("a"))
+                assert await other.transact(repositories.make, "a") == await one.transact(repositories.find, "a")
 
         _run(test())
 
     def test_everything_is_there_when_it_is_opened_again(self, make_metadata: Callable[[], Metadata]) -> None:
         async def test() -> None:
             async with make_metadata() as metadata:
-                await asyncio.gather(*(metadata.transact(repositories.make(f"r{n}")) for n in range(100)))
+                await asyncio.gather(*(metadata.transact(repositories.make, f"r{n}") for n in range(100)))
                 opened = await session(metadata)
-                await metadata.transact(add_bytes(opened, 7))
+                await metadata.transact(add_bytes, opened, 7)
             for _ in range(2):
                 async with make_metadata() as metadata:
                     assert len(await repositories.page(metadata, "", 1000)) == 100
@@ -107,8 +107,8 @@ class SharedMetadataContract:
             async with make_metadata() as one:
                 for turn in range(4):
                     async with make_metadata() as other:
-                        await other.transact(repositories.make(f"other{turn}"))
-                    await one.transact(repositories.make(f"one{turn}"))
+                        await other.transact(repositories.make, f"other{turn}")
+                    await one.transact(repositories.make, f"one{turn}")
             async with make_metadata() as again:
                 assert len(await repositories.page(again, "", 1000)) == 8
 
@@ -122,7 +122,7 @@ class SharedMetadataContract:
                 for _ in range(10):
                     now = await uploads.find(sides[1], opened.repository, opened.id, 0.0)
                     outcomes = await asyncio.gather(
-                        *(side.transact(add_bytes(now, 1)) for side in sides * 5), return_exceptions=True
+                        *(side.transact(add_bytes, now, 1) for side in sides * 5), return_exceptions=True
                     )
                     assert outcomes.count(None) == 1
                     assert sum(isinstance(each, BlobUploadRangeInvalid) for each in outcomes) == len(outcomes) - 1
@@ -143,7 +143,7 @@ class SharedMetadataContract:
                     while True:
                         now = await uploads.find(metadata, opened.repository, opened.id, 0.0)
                         try:
-                            await metadata.transact(add_bytes(now, 1))
+                            await metadata.transact(add_bytes, now, 1)
                             break
                         except BlobUploadRangeInvalid:
                             continue
@@ -161,9 +161,9 @@ class SharedMetadataContract:
     def test_several_open_a_new_place_at_once(self, make_metadata: Callable[[], Metadata]) -> None:
         async def use(name: str) -> None:
             async with make_metadata() as metadata:
-                await metadata.transact(repositories.make(name))
+                await metadata.transact(repositories.make, name)
                 with pytest.raises(Exception, match="unknown"):
-                    await metadata.transact(tags.delete(name, "absent", ALWAYS, Change(0.0)))
+                    await metadata.transact(tags.delete, name, "absent", ALWAYS, Change(0.0))
 
         async def test() -> None:
             await asyncio.gather(*(asyncio.to_thread(_run, use(f"r{n}")) for n in range(6)))

@@ -3,7 +3,7 @@
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from moorage.metadata import uploads
@@ -20,21 +20,24 @@ LATER: Final = 4e9  # seconds since 1970: no session expires before
 REPOSITORY: Final = "library/thing"
 
 
-def refused(unit: Unit[Any], error: Exception) -> Unit[None]:
+def refused(unit: Callable[[], Unit[Any]], error: Exception) -> Unit[None]:
     """Do all that ``unit`` does, then raise ``error``."""
-    yield from unit
+    yield from unit()
     raise error
 
 
-def spied(unit: Unit[Result], statements: list[Query], break_at: str | None = None) -> Unit[Result]:
-    """``unit``, whose statements go into ``statements``; raises ``Broken`` instead of the query ``break_at``."""
+def spied(make: Callable[[], Unit[Result]], statements: list[Query], break_at: str | None = None) -> Unit[Result]:
+    """A unit whose statements go into ``statements``; raises ``Broken`` instead of the query ``break_at``."""
+    unit = make()
+    statements.clear()
     try:
-        statement = next(unit)
+        asked = next(unit)
         while True:
-            if statement[0] == break_at:
-                raise Broken
-            statements.append(statement)
-            statement = unit.send((yield statement))
+            for statement in asked if isinstance(asked, list) else [asked]:
+                if statement[0] == break_at:
+                    raise Broken
+                statements.append(statement)
+            asked = unit.send((yield asked))
     except StopIteration as stop:
         result: Result = stop.value
         return result
@@ -47,7 +50,7 @@ class Broken(Exception):
 async def session(metadata: Metadata, repository: str = REPOSITORY) -> UploadSession:
     """A new upload session."""
     opened = UploadSession(repository, str(uuid.uuid4()), "sha256", 0, None)
-    await metadata.transact(uploads.start(repository, opened.id, opened.algorithm, 1.0, LATER))
+    await metadata.transact(uploads.start, repository, opened.id, opened.algorithm, 1.0, LATER)
     return opened
 
 
