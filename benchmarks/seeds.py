@@ -77,7 +77,7 @@ class FactSeeds(Seeds):
             await registry.uploads.push("bench/seeds", EMPTY_CONFIG.digest, pieces(EMPTY_CONFIG))
         async with SQLiteMetadata(self.root / FACTS) as metadata:
             while batch := list(itertools.islice(pushes, BATCH)):
-                await metadata.transact(self._push(batch))
+                await metadata.transact(self._push, batch)
 
     def _push(self, batch: Iterable[tuple[str, str | None, bytes]]) -> Unit[None]:
         change = Change(time.time())
