@@ -41,3 +41,22 @@ def test_no_registry_there(root: Path) -> None:
     assert "there is no registry" in refused("collect", "--root", root)
     assert not root.exists()
     assert "memory" in refused("collect", "--storage", "memory")
+
+
+async def test_why_and_cost(root: Path) -> None:
+    """Both tell what the facts say; what is nowhere gives 1, what is malformed 2."""
+    with running(root) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            pushed = await Repository(client, "app").push_image("v1")
+        done = run("why", "--root", root, digest_of(LAYER))
+        assert done.returncode == 0
+        lines = [line.partition(", since")[0] for line in done.stdout.splitlines()]
+        assert lines == [f"blob app@{digest_of(LAYER)}", f"  layer of {pushed['digest']}", "    held by the tag v1"]
+        done = run("why", "--root", root, digest_of(b"absent"))
+        assert (done.returncode, done.stdout) == (1, f"{digest_of(b'absent')} is nowhere\n")
+        told = run("cost", "--root", root, "app:v1").stdout
+        assert told.startswith(
+            f"{pushed['size'] + len(LAYER) + len(CONFIG)} bytes would be free: 1 manifests and 2 blo"
+        )
+        assert "reference=v9" in refused("why", "--root", root, "app:v9")
+        assert "name=else" in refused("cost", "--root", root, "else")

@@ -70,7 +70,7 @@ def options_of(command: Any) -> set[str]:
     """Every spelling of every option of a command."""
     program = command_line().make_context("moorage", [], resilient_parsing=True)
     context = command.make_context(command.name, [], parent=program, resilient_parsing=True)
-    return {spelling for each in command.get_params(context) for spelling in each.opts}
+    return {spelling for each in command.get_params(context) for spelling in each.opts if spelling.startswith("-")}
 
 
 def errors() -> Iterator[type[RegistryError]]:

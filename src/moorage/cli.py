@@ -150,6 +150,41 @@ def collect(
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace))))
 
 
+@app.command()
+def why(
+    reference: Annotated[
+        str, typer.Argument(metavar="REFERENCE", help="DIGEST, REPOSITORY:TAG or REPOSITORY@DIGEST.")
+    ],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+) -> None:
+    """Say what holds a manifest or a blob, up to the tags, and until when; the exit code is 1 if it is nowhere."""
+    from moorage.content_commands import why as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
+
+
+@app.command()
+def cost(
+    references: Annotated[
+        list[str],
+        typer.Argument(metavar="REFERENCE...", help="REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, several."),
+    ],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+) -> None:
+    """Say how many bytes would be free if all these went, with everything that they alone hold."""
+    from moorage.content_commands import cost as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references))))
+
+
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
@@ -163,9 +198,16 @@ def _settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
 
 def _guarded(run: Any) -> int:
     from moorage.config import SettingsError  # noqa: PLC0415
+    from moorage.spec.errors import RegistryError  # noqa: PLC0415
 
     try:
         return int(run())
+    except RegistryError as error:
+        details = [
+            f"{key}={value}" for each in error.details if isinstance(each, dict) for key, value in each.items()
+        ]
+        print(f"moorage: {error.text}" + (f": {', '.join(details)}" if details else ""), file=sys.stderr)  # noqa: T201
+        return 2
     except (SettingsError, OSError, RuntimeError) as error:
         print(f"moorage: {error}", file=sys.stderr)  # noqa: T201
         return 2

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Final
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -10,7 +11,19 @@ from rich.filesize import decimal
 from moorage.build import FACTS, registry_of, storage_folder
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
+from moorage.registry.explain import Holder
 
+# How a line of `moorage why` begins, by the kind of the holder.
+_WORDS: Final = {
+    "blob": "blob {name}",
+    "manifest": "manifest {name}",
+    "tag": "held by the tag {name}",
+    "index": "listed by the index {name}",
+    "subject": "refers to {name}, which is there",
+    "itself": "held by itself",
+    "grace": "",
+    "more": "and by more of the kind",
+}
 _out = Console(highlight=False, soft_wrap=True)
 
 
@@ -57,3 +70,35 @@ async def collect(settings: Settings, *, dry_run: bool, grace: float | None) -> 
             f"{swept.uploads} upload sessions and {swept.unnamed} files that no fact named are gone"
         )
         return 0
+
+
+async def why(settings: Settings, reference: str) -> int:
+    """``moorage why``."""
+    async with opened(settings) as registry:
+        found = await registry.explain.why(reference)
+        for each in found:
+            _tell_holder(each, 0)
+        if not found:
+            tell(f"{reference} is nowhere")
+        return 0 if found else 1
+
+
+def _tell_holder(holder: Holder, depth: int) -> None:
+    words = _WORDS.get(holder.kind, f"{holder.kind} of {{name}}").format(name=holder.name)
+    reason = f": {holder.reason}" if holder.reason else ""
+    since = f", since {moment(holder.since)}" if holder.since is not None else ""
+    until = f"goes at {moment(holder.until)} at the earliest" if holder.until is not None else ""
+    tell("  " * depth + (words or until) + since + reason)
+    for each in holder.held_by:
+        _tell_holder(each, depth + 1)
+
+
+async def cost(settings: Settings, references: list[str]) -> int:
+    """``moorage cost``."""
+    async with opened(settings) as registry:
+        found = await registry.explain.cost(references)
+    tell(
+        f"{decimal(found.freed)} would be free: {found.manifests} manifests and {found.blobs} blobs; "
+        f"{decimal(found.kept)} of their blobs stay, since something else references them"
+    )
+    return 0

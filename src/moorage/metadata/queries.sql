@@ -282,6 +282,40 @@ ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE duties.due_at <=
 -- name: move_duty
 UPDATE duties SET progress = $2, due_at = $3 WHERE name = $1;
 
+-- name: places_of
+-- Each repository that has a digest, as a blob or as a manifest, with its size and since when it is to go and why.
+SELECT r.id, r.name, 'blob', b.size, l.linked_at, l.unreferenced_since, NULL FROM repository_blobs l
+JOIN repositories r ON r.id = l.repository_id JOIN blobs b ON b.digest = l.digest WHERE l.digest = $1
+UNION ALL
+SELECT r.id, r.name, 'manifest', m.size, m.pushed_at, m.unheld_since, m.unheld_because FROM repositories r
+JOIN manifests m ON m.repository_id = r.id AND m.digest = $1
+ORDER BY 2, 3;
+
+-- name: referencing
+SELECT DISTINCT parent, kind FROM manifest_references
+WHERE repository_id = $1 AND child = $2 AND kind <> 'manifest' ORDER BY parent LIMIT $3;
+
+-- name: unheld
+SELECT unheld_since, unheld_because FROM manifests WHERE repository_id = $1 AND digest = $2;
+
+-- name: blob_of_digest
+SELECT size FROM blobs WHERE digest = $1;
+
+-- name: links_of
+SELECT repository_id FROM repository_blobs WHERE digest = $1;
+
+-- name: manifest_size
+SELECT size FROM manifests WHERE repository_id = $1 AND digest = $2;
+
+-- name: digests_of_repository
+SELECT digest FROM manifests WHERE repository_id = $1 AND digest > $2 ORDER BY digest LIMIT $3;
+
+-- name: tags_of
+SELECT name FROM tags WHERE repository_id = $1 AND digest = $2 ORDER BY name;
+
+-- name: unreferenced_of_repository
+SELECT digest FROM repository_blobs WHERE repository_id = $1 AND unreferenced_since IS NOT NULL;
+
 -- name: check_manifests
 SELECT m.id, r.id, r.name, m.digest, m.media_type, m.size, m.subject, m.content FROM manifests m
 LEFT JOIN repositories r ON r.id = m.repository_id WHERE m.id > $1 ORDER BY m.id LIMIT $2;

@@ -24,7 +24,7 @@ _PREFIXES: Final = tuple(f"{n:02x}/" for n in range(256))  # of every key; see s
 _SWEEP: Final = "sweep"
 _UNREFERENCED: Final = "no manifest of the repository references it"
 # Why manifests go, and what the event says.
-_REASONS: Final = {
+REASONS: Final = {
     "index": "the index that it belonged to was deleted",
     "subject": "its subject was deleted",
     "list": "a later referrers list took its place",
@@ -67,7 +67,7 @@ async def collect(parts: Parts, grace: float | None = None) -> Collected:
     """Take away everything whose grace (None: as the policy says) is over, step by step."""
     grace = parts.policy.collect_grace if grace is None else grace
     total = Collected()
-    for because, reason in _REASONS.items():
+    for because, reason in REASONS.items():
         wait = min(grace, LIST_GRACE) if because == "list" else grace
         looked = _STEP
         while looked == _STEP:
@@ -178,7 +178,7 @@ async def _sweep_keys(parts: Parts, prefix: str, swept: Swept) -> None:
 async def due(parts: Parts, grace: float | None = None) -> AsyncIterator[Collectable]:
     """What ``collect`` would take away now, and what of storage a sweep would; changes nothing."""
     now, grace = parts.clock(), parts.policy.collect_grace if grace is None else grace
-    for because, reason in _REASONS.items():
+    for because, reason in REASONS.items():
         before = now - (min(grace, LIST_GRACE) if because == "list" else grace)
         last = 0
         while rows := await parts.metadata.fetch("page_due_manifests", because, before, last, _PAGE):

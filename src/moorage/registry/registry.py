@@ -10,6 +10,7 @@ from moorage.metadata.base import Metadata
 from moorage.registry import collection
 from moorage.registry.blobs import Blobs
 from moorage.registry.collection import Collectable, Swept
+from moorage.registry.explain import Explain
 from moorage.registry.housekeeping import clean, keep_house
 from moorage.registry.listings import Referrers, Repositories, Tags
 from moorage.registry.manifests import Manifests
@@ -24,8 +25,9 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers`` and ``repositories``, which raise the errors of ``moorage.errors``. ``clock`` gives seconds since
-    1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that another process serves.
+    ``referrers``, ``repositories`` and ``explain``, which raise the errors of ``moorage.errors``. ``clock`` gives
+    seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that another process
+    serves.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Registry:
         self.tags = Tags(self._parts)
         self.referrers = Referrers(self._parts)
         self.repositories = Repositories(self._parts)
+        self.explain = Explain(self._parts)
 
     @property
     def policy(self) -> Policy:
