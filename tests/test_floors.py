@@ -24,7 +24,7 @@ LIBRARIES = {
     "metadata": {"msgspec"},
     "auth": set(),
     "registry": set(),
-    "web": {"msgspec"},
+    "web": {"msgspec", "httptools"},
 }
 INPUT_OUTPUT = {"asyncio", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading"}
 FORBIDDEN = {

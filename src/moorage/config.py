@@ -15,6 +15,7 @@ from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.auth.certificates import NameFrom
 from moorage.registry.policy import Policy
 from moorage.spec.headers import WARNINGS_LONGEST
+from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
 
 PREFIX: Final = "MOORAGE_"
@@ -57,6 +58,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     drain_timeout: Seconds = 30.0
     keep_alive: Seconds = 75.0
+    head_limit: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 64 * 1024
+    head_timeout: Annotated[float, Meta(ge=0.1, le=86400)] = 30.0
+    stall_timeout: Annotated[float, Meta(ge=0.1, le=86400)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     tls_certificate: str | None = None
@@ -113,6 +117,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             trusted_proxies=tuple(ipaddress.ip_network(each, strict=False) for each in self.trusted_proxies),
             warnings=tuple(Warned(repository=each.repository, text=each.text) for each in self.warnings),
         )
+
+    def limits(self) -> Limits:
+        """How long a client is waited for, and how much it may say at once."""
+        return Limits(**{name: getattr(self, name) for name in Limits.__dataclass_fields__})
 
     def data_folder(self) -> Path:
         """Where everything is kept: ``root``, or the system's place where that is writable, or the user's."""

@@ -21,8 +21,8 @@ from uvicorn.config import STARTUP_FAILURE
 from moorage._version import __version__
 from moorage.build import create_app, storage_folder
 from moorage.config import Settings, SettingsError
-from moorage.protocol import RegistryProtocol
 from moorage.tls import ReloadedContext
+from moorage.web.connections import Connections
 
 _log = logging.getLogger("moorage.server")
 _BACKLOG: Final = 2048
@@ -62,20 +62,22 @@ class _Worker(uvicorn.Server):
         ready: Callable[[], None],
         lifeline: int | None = None,
     ) -> None:
+        app = create_app(settings=settings)
         super().__init__(
             uvicorn.Config(
-                create_app(settings=settings),
-                http=RegistryProtocol,
+                app,
+                http=asyncio.Protocol,  # never asked for: startup makes the connections
                 lifespan="on",
                 ws="none",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=max(1, round(settings.keep_alive)),
+                date_header=False,
                 timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
             )
         )
+        self._connections = Connections(app.respond, settings.limits())
         self._tls = tls
         self._listener = listener
         self._ready = ready
@@ -94,8 +96,7 @@ class _Worker(uvicorn.Server):
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
         loop = asyncio.get_running_loop()
-        protocol: Any = self.config.http_protocol_class
-        make = functools.partial(protocol, self.config, self.server_state, self.lifespan.state)
+        make = functools.partial(self._connections.make, self.server_state)
         tls: dict[str, Any] = {}
         if self._tls is not None:
             tls = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE, "ssl_shutdown_timeout": _GOODBYE}

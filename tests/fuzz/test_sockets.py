@@ -102,7 +102,6 @@ REFUSED = {
     "a chunk of no length": message("PUT", "/v2/a/manifests/x", b"Transfer-Encoding: chunked\r\n" + CLOSE)
     + b"zz\r\nabc",
     "an unknown coding": message("PUT", "/v2/a/manifests/x", b"Transfer-Encoding: gzip\r\n" + CLOSE) + b"abc",
-    "a path of 70,000 characters": message("GET", "/v2/" + "a" * 70_000 + "/tags/list"),
 }
 
 
@@ -131,6 +130,8 @@ def test_what_is_not_http_is_refused(server: Server, data: bytes) -> None:
         (message("GET", "/v2/library%2Fbusybox/tags/list"), 200),
         (message("GET", "/v2/..%2f..%2fsecret/blobs/sha256:" + "0" * 64), 400),
         (message("GET", "/v2/library/busybox/manifests/..%2F..%2Fsecret"), 404),
+        (message("GET", "/v2/" + "a" * 60_000 + "/tags/list"), 400),
+        (message("GET", "/v2/" + "a" * 70_000 + "/tags/list"), 431),
     ],
 )
 def test_what_is_odd_is_answered(server: Server, data: bytes, status: int) -> None:

@@ -73,11 +73,10 @@ def _first(received: bytes) -> tuple[Answer | None, bytes]:
 
 
 def _length(method: str, answer: Answer, rest: bytes) -> int:
-    if _NOT_HTTP in rest:
-        return len(rest)
+    length = int(answer.header("content-length") or 0)
     if method == "HEAD" or answer.status in (204, 304):
-        return 0
-    return int(answer.header("content-length") or 0)
+        return length if _NOT_HTTP in rest[:length] else 0
+    return length
 
 
 def is_not_http(answer: Answer) -> bool:

@@ -140,6 +140,18 @@ class RequestMalformed(Unsupported):
     message = "this is not a request of HTTP/1.1"
 
 
+class HeadTooLarge(RequestMalformed):
+    status, message = 431, "the request's line and headers are larger than this server accepts"
+
+
+class HeadTimeout(RequestMalformed):
+    status, message = 408, "the request's line and headers took too long"
+
+
+class RequestTimeout(RequestMalformed):
+    status, message = 408, "nothing came of the request's body for too long; what came before is kept"
+
+
 class PageInvalid(Unsupported):
     message = "a page has a whole number of entries"
 

@@ -12,14 +12,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
-from moorage.auth.base import ANONYMOUS, Authenticator, Authorizer, Certificate, Challenge, Credentials, Identity
+from moorage.auth.base import ANONYMOUS, Authenticator, Authorizer, Challenge, Credentials, Identity
 from moorage.spec.actions import Action
 from moorage.spec.errors import Denied, Unauthorized
 from moorage.spec.routes import Endpoint
 from moorage.web.asgi import Request
 from moorage.web.options import WebOptions
 
-CERTIFICATE: Final = "moorage.certificate"  # the scope's extension in which a transport states the client's
 _TOKEN_ACTIONS: Final = {Action.PUSH: "pull,push", Action.CREATE: "pull,push", Action.RETAG: "pull,push"}
 
 
@@ -121,9 +120,7 @@ class Gate:
 
 def credentials_of(request: Request) -> Credentials:
     """What a request carries; raises ``Unauthorized`` where that cannot be read."""
-    client = request.scope.get("client")
-    address = client[0] if client else None
-    certificate: Certificate | None = (request.scope.get("extensions") or {}).get(CERTIFICATE)
+    address, certificate = request.client, request.certificate
     header = request.header(b"authorization")
     if header is None:
         return Credentials(certificate=certificate, address=address)

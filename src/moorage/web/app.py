@@ -11,7 +11,7 @@ from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavai
 from moorage.spec.routes import match, methods
 from moorage.web import v2
 from moorage.web.access import OPEN, Gate
-from moorage.web.asgi import API_VERSION, JSON, Message, Receive, Request, Response, Scope, Send, error_response
+from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
 
 _log = logging.getLogger("moorage.web")
@@ -43,7 +43,7 @@ class RegistryApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._respond(Request(scope, receive), send)
+            await self.respond(ASGIRequest(scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -88,34 +88,27 @@ class RegistryApp:
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _respond(self, request: Request, send: Send) -> None:
-        started = False
-
-        async def tracked(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+    async def respond(self, request: Request) -> None:
+        """Answer ``request``, whichever way it came."""
         try:
-            response = await self._answer(request)
-            await response.send(request, tracked)
+            await request.respond(await self._answer(request))
         except ClientDisconnected:
             return
         except asyncio.CancelledError:  # the time for draining is over; what the client still sends is not waited for
-            if not started:
+            if not request.started:
                 response = _error_response(request, ServiceUnavailable())
-                response.add("Connection", "close")
-                await response.send(request, send)
+                response.close = True
+                await request.respond(response)
             raise
         except RegistryError as error:
-            if started:
+            if request.started:
                 raise  # the client must see a cut connection, not a body that looks whole
-            await self._fail(request, send, error)
+            await self._fail(request, error)
         except Exception:
-            if started:
+            if request.started:
                 raise
             _log.exception("%s %s failed", request.method, request.path)
-            await self._fail(request, send, RegistryError("internal error; the server's log says more"))
+            await self._fail(request, RegistryError("internal error; the server's log says more"))
 
     async def _answer(self, request: Request) -> Response:
         registry = self._registry or await self.open()
@@ -138,16 +131,15 @@ class RegistryApp:
                 response.add("Warning", warning)
         return response
 
-    async def _fail(self, request: Request, send: Send, error: RegistryError) -> None:
+    async def _fail(self, request: Request, error: RegistryError) -> None:
         if error.status >= 500:
             _log.error("%s %s: %s", request.method, request.path, error)
         response = _error_response(request, error)
         try:
-            if not await request.drain():
-                response.add("Connection", "close")
+            response.close = not await request.drain()
+            await request.respond(response)
         except ClientDisconnected:
             return
-        await response.send(request, send)
 
 
 def _error_response(request: Request, error: RegistryError) -> Response:

@@ -1,7 +1,8 @@
-"""Requests and responses over bare ASGI: the hot path carries no framework."""
+"""Requests and responses, without a framework. A request comes over ASGI, or over a connection of our own."""
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from moorage.auth.base import Certificate
 from moorage.spec.errors import ClientDisconnected, RegistryError, Unauthorized
 
 Scope = MutableMapping[str, Any]
@@ -20,6 +22,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 JSON: Final = "application/json"
+CERTIFICATE: Final = "moorage.certificate"  # the scope's extension in which a transport states the client's
 _DRAINED: Final = 1024 * 1024
 _DRAINING: Final = 5.0  # seconds
 API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
@@ -27,21 +30,76 @@ API_VERSION: Final = (b"docker-distribution-api-version", b"registry/2.0")
 _ENCODE: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
-class Request:
-    """One request; its body is a stream first."""
+@dataclass(slots=True)
+class Response:
+    """``body`` is sent whole; with ``stream`` its pieces are sent instead (the headers carry their length).
 
-    __slots__ = ("_query", "ended", "headers", "method", "path", "receive", "scope")
+    With ``close`` the connection ends after it.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.method: str = scope["method"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+    status: int = 200
+    headers: list[Header] = field(default_factory=list)
+    body: bytes = b""
+    stream: AsyncGenerator[bytes | bytearray] | None = None
+    close: bool = False
+
+    def add(self, name: str, value: str) -> None:
+        """Add a header."""
+        self.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+
+class Request(ABC):
+    """One request, whose body is a stream first; the way to its client is the subclass's matter.
+
+    ``path`` is decoded, ``query_string`` is not, names in ``headers`` are in lower case. ``ended`` says that the body
+    was taken to its end, ``started`` that the answer was begun.
+    """
+
+    __slots__ = ("_query", "ended", "headers", "method", "path", "query_string", "started")
+
+    def __init__(self, method: str, path: str, query_string: bytes, headers: dict[bytes, bytes]) -> None:
+        self.method = method
+        self.path = path
+        self.query_string = query_string
+        self.headers = headers
         self.ended = False
+        self.started = False
         self._query: list[tuple[str, str]] | None = None
-        path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        self.path = path[len(root) :] if root and path.startswith(root) else path
+
+    @property
+    @abstractmethod
+    def client(self) -> str | None:
+        """The address of the other end of the connection, where that has one."""
+
+    @property
+    @abstractmethod
+    def scheme(self) -> str:
+        """``http`` or ``https``, as the connection is."""
+
+    @property
+    @abstractmethod
+    def root_path(self) -> str:
+        """Where the application is mounted below another."""
+
+    @property
+    @abstractmethod
+    def certificate(self) -> Certificate | None:
+        """The client's, where it showed one and TLS found it right."""
+
+    @abstractmethod
+    async def receive(self) -> bytes:
+        """The next piece of the body, empty only if there is none, with ``ended`` after the last one.
+
+        Raises ``ClientDisconnected`` where the client went, or stopped sending, before the body's end.
+        """
+
+    @abstractmethod
+    async def begin(self, response: Response, body: bytes | bytearray, *, more: bool) -> None:
+        """Send the head of ``response`` and the first of its body, or all of it; waits for a slow client."""
+
+    @abstractmethod
+    async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
+        """Send a further piece. Raises ``ClientDisconnected`` when nobody reads any more."""
 
     def header(self, name: bytes) -> str | None:
         """The value of a header (its name in lower case), or None."""
@@ -52,7 +110,7 @@ class Request:
     def query(self) -> list[tuple[str, str]]:
         """The query parameters, decoded, in order."""
         if self._query is None:
-            text = self.scope.get("query_string", b"").decode("latin-1")
+            text = self.query_string.decode("latin-1")
             self._query = parse_qsl(text, keep_blank_values=True) if text else []
         return self._query
 
@@ -75,17 +133,8 @@ class Request:
     async def stream(self) -> AsyncIterator[bytes]:
         """The body in pieces; raises ``ClientDisconnected`` if the client goes before its end."""
         while not self.ended:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnected
-            self.ended = not message.get("more_body", False)
-            if body := message.get("body", b""):
-                yield body
-
-    async def disconnected(self) -> None:
-        """Return when the client has gone."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+            if piece := await self.receive():
+                yield piece
 
     async def drain(self) -> bool:
         """Take what is left of a short body, so that its sender reads our answer; False if more is to come."""
@@ -102,44 +151,83 @@ class Request:
                         break
         return self.ended
 
-
-@dataclass(slots=True)
-class Response:
-    """``body`` is sent whole; with ``stream`` its pieces are sent instead (the headers carry their length)."""
-
-    status: int = 200
-    headers: list[Header] = field(default_factory=list)
-    body: bytes = b""
-    stream: AsyncGenerator[bytes | bytearray] | None = None
-
-    def add(self, name: str, value: str) -> None:
-        """Add a header."""
-        self.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
-
-    async def send(self, request: Request, send: Send) -> None:
-        """Send it; the body stays here for HEAD (RFC 9110 section 9.3.2)."""
-        start = {"type": "http.response.start", "status": self.status, "headers": self.headers}
-        if self.stream is None:
-            await send(start)
-            await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else self.body})
+    async def respond(self, response: Response) -> None:
+        """Send ``response``; the body stays here for HEAD (RFC 9110 section 9.3.2)."""
+        if response.stream is None:
+            await self.begin(response, b"" if self.method == "HEAD" else response.body, more=False)
             return
-        async with aclosing(self.stream) as stream:
+        async with aclosing(response.stream) as stream:
             # The first piece is fetched before the status is sent: bytes that are lost are no 200.
-            piece: bytes | bytearray | None = await anext(stream, b"")
-            await send(start)
-            gone: asyncio.Future[None] | None = None
-            try:
-                while piece is not None:
-                    following = await anext(stream, None)
-                    await send({"type": "http.response.body", "body": piece, "more_body": following is not None})
-                    if following is not None:
-                        gone = gone or asyncio.ensure_future(request.disconnected())
-                        if gone.done():  # a server drops what is sent then, and we would read on for nobody
-                            return
-                    piece = following
-            finally:
-                if gone is not None:
-                    gone.cancel()
+            await self.begin(response, await anext(stream, b""), more=True)
+            async for piece in stream:
+                await self.go_on(piece, more=True)
+            await self.go_on(b"", more=False)
+
+
+class ASGIRequest(Request):
+    """A request as an ASGI server gives it."""
+
+    __slots__ = ("_gone", "_receive", "_scope", "_send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        root = scope.get("root_path", "")
+        path = path[len(root) :] if root and path.startswith(root) else path
+        super().__init__(scope["method"], path, scope.get("query_string", b""), dict(scope["headers"]))
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._gone: asyncio.Future[None] | None = None
+
+    @property
+    def client(self) -> str | None:
+        client = self._scope.get("client")
+        return client[0] if client else None
+
+    @property
+    def scheme(self) -> str:
+        return str(self._scope.get("scheme", "http"))
+
+    @property
+    def root_path(self) -> str:
+        return str(self._scope.get("root_path", ""))
+
+    @property
+    def certificate(self) -> Certificate | None:
+        certificate: Certificate | None = (self._scope.get("extensions") or {}).get(CERTIFICATE)
+        return certificate
+
+    async def receive(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        self.ended = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    async def begin(self, response: Response, body: bytes | bytearray, *, more: bool) -> None:
+        self.started = True
+        headers = [*response.headers, (b"connection", b"close")] if response.close else response.headers
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
+        if more and self._gone is None:
+            self._gone = asyncio.ensure_future(self._disconnected())
+        if self._gone is not None and self._gone.done():
+            raise ClientDisconnected  # a server drops what is sent then, and we would read on for nobody
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def respond(self, response: Response) -> None:
+        try:
+            await super().respond(response)
+        finally:
+            if self._gone is not None:
+                self._gone.cancel()
+
+    async def _disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
 
 def json_response(document: Any, *, status: int = 200, content_type: str = JSON) -> Response:

@@ -44,10 +44,10 @@ class WebOptions:
             origin, path = _split(self.public_url)
             return origin + path if absolute else path
         forwarded = self._forwarded(request)
-        prefix = (forwarded.get("prefix") or str(request.scope.get("root_path", ""))).rstrip("/")
+        prefix = (forwarded.get("prefix") or request.root_path).rstrip("/")
         if not absolute:
             return prefix
-        scheme = forwarded.get("proto") or request.scope.get("scheme", "http")
+        scheme = forwarded.get("proto") or request.scheme
         host = forwarded.get("host") or request.header(b"host") or "localhost"
         return f"{scheme}://{host}{prefix}"
 
@@ -58,8 +58,8 @@ class WebOptions:
 
     def _forwarded(self, request: Request) -> dict[str, str]:
         """What a trusted proxy says of the request that it got: ``proto``, ``host``, ``prefix``; RFC 7239."""
-        client = request.scope.get("client")
-        if not self.trusted_proxies or not client or not _within(client[0], self.trusted_proxies):
+        client = request.client if self.trusted_proxies else None
+        if client is None or not _within(client, self.trusted_proxies):
             return {}
         said: dict[str, str] = {}
         # Of several values the last was added by the proxy next to us, which is the one we trust.
