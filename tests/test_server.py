@@ -133,6 +133,25 @@ def test_expect_continue(server: Server) -> None:
         assert answer(connection).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("what", ["POST", "PATCH", "PUT", "manifest"])
+def test_what_is_announced_too_large_is_refused_before_it_comes(tmp_path: Path, what: str) -> None:
+    """A body whose length is over the limit is refused by its head; not a byte of it is asked for."""
+    with running(tmp_path, MOORAGE_BLOB_LIMIT="2000000", MOORAGE_MANIFEST_LIMIT="2000000") as server:
+        location = start_upload(server.url)
+        method, target = {
+            "POST": ("POST", f"/v2/a/blobs/uploads/?digest={DIGEST}"),
+            "PATCH": ("PATCH", location),
+            "PUT": ("PUT", f"{location}?digest={DIGEST}"),
+            "manifest": ("PUT", "/v2/a/manifests/v1"),
+        }[what]
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 2000001\r\nExpect: 100-continue\r\n\r\n"
+        with connect(server.url) as connection:
+            connection.sendall(head.encode())
+            found = answer(connection)
+        assert found.startswith(b"HTTP/1.1 413 ")
+        assert json.loads(found.partition(b"\r\n\r\n")[2])["errors"][0]["detail"]["allowed"] == 2000000
+
+
 def test_client_that_goes_away(server: Server) -> None:
     """What arrived of a chunk before its connection broke is kept, and the upload goes on after it."""
     content = bytes(range(256)) * 1000

@@ -17,6 +17,7 @@ from moorage.registry.policy import Policy
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
+from moorage.web.quotas import Quotas
 
 PREFIX: Final = "MOORAGE_"
 SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
@@ -33,6 +34,7 @@ _KUBERNETES: Final = re.compile(r"MOORAGE_(SERVICE_.*|PORT_\d+_.*)")
 Bytes = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=10 * 365 * 86400)]
+Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
 # Never shown; ``<name>_file`` names a file that holds it.
 Secret = Annotated[str, Meta(min_length=1, extra={"secret": True})]
 
@@ -90,6 +92,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tags_page: Count = 10_000
     repositories_page: Count = 1_000
     referrers_page: Count = 1_000
+    requests_per_address: Rate | None = None
+    requests_per_identity: Rate | None = None
+    request_burst: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    uploads_per_identity: Count | None = 128
     upload_expiry: Annotated[float, Meta(ge=1, le=10 * 365 * 86400)] = 86400.0
     chunk_minimum: Annotated[int, Meta(ge=1)] | None = None
     housekeeping_interval: Annotated[float, Meta(ge=0.05, le=86400)] = 60.0
@@ -115,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             location=self.location,
             public_url=self.public_url,
             trusted_proxies=tuple(ipaddress.ip_network(each, strict=False) for each in self.trusted_proxies),
+            quotas=Quotas(**{name: getattr(self, name) for name in Quotas.__dataclass_fields__}),
             warnings=tuple(Warned(repository=each.repository, text=each.text) for each in self.warnings),
         )
 

@@ -64,6 +64,7 @@ class Uploads:
         """
         session = await self.get(repository, identifier)
         _check_order(session, first)
+        self._check_room(session.received, length)
         hasher = self._hasher(session, session.algorithm)
         key, size, interrupted = new_key(), 0, None
         chunk = await _begun(body)
@@ -104,6 +105,7 @@ class Uploads:
         digest = as_digest(digest)
         session = await self.get(repository, identifier)
         _check_order(session, first)
+        self._check_room(session.received, length)
         try:
             return await self._finish(session, digest, body, length, self._parts.change(actor, create=create))
         except FileNotFoundError as error:  # another request closed the session, and its segments went
@@ -152,6 +154,7 @@ class Uploads:
         """Store a whole blob in one go (spec end-4b); raises as ``finish`` does."""
         digest = as_digest(digest)
         check_repository(repository)
+        self._check_room(0, length)
         hasher = digests.new_hasher(digest.algorithm)
         key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)
         change = self._parts.change(actor, create=create)
@@ -163,6 +166,12 @@ class Uploads:
         await self._parts.metadata.transact(uploads.cancel, repository, identifier, self._parts.clock())
         self._hashers.pop(identifier, None)
         self._parts.doomed.set()
+
+    def _check_room(self, received: int, length: int | None) -> None:
+        """Refuse what is announced to be too large before a byte of it comes."""
+        limit = self._parts.policy.blob_limit
+        if limit is not None and length is not None and received + length > limit:
+            raise BlobTooLarge(detail={"allowed": limit, "announced": received + length})
 
     def _room(self, session: UploadSession) -> int | None:
         limit = self._parts.policy.blob_limit

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from importlib import resources
+from typing import Final
 
 from moorage.registry import Registry
 from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavailable
@@ -13,7 +14,9 @@ from moorage.web import v2
 from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
+from moorage.web.quotas import Meter
 
+HEALTH: Final = "/healthz"
 _log = logging.getLogger("moorage.web")
 
 
@@ -33,6 +36,8 @@ class RegistryApp:
         gate: Callable[[Registry], Gate] | None = None,
     ) -> None:
         self._options = options or WebOptions()
+        quotas = self._options.quotas
+        self._meter = Meter(quotas) if quotas.any else None
         self._make_gate = gate
         self._gate: Gate | None = None
         self._make = None if isinstance(registry, Registry) else registry
@@ -112,6 +117,9 @@ class RegistryApp:
 
     async def _answer(self, request: Request) -> Response:
         registry = self._registry or await self.open()
+        meter = self._meter
+        if meter is not None and meter.counts_addresses and request.path != HEALTH:
+            await _pause(meter.request_from(self._options.client(request)))
         try:
             endpoint, repository, reference = match(request.method, request.path)
         except RegistryError:
@@ -121,10 +129,17 @@ class RegistryApp:
         permit = OPEN
         if self._gate is not None:
             permit = await self._gate.admit(request, endpoint, repository, reference)
+            if meter is not None and meter.counts_identities:
+                await _pause(meter.request_of(permit.identity.name))
             if permit.hidden:
                 registry = self._nothing
         call = v2.Call(request, registry, self._options, repository, reference, permit)
-        response = await v2.ENDPOINTS[endpoint.name](call)
+        answer = v2.ENDPOINTS[endpoint.name]
+        if meter is None or not request.has_body:
+            response = await answer(call)
+        else:
+            async with meter.upload_of(permit.identity.name, self._options.client(request)):
+                response = await answer(call)
         response.headers.append(API_VERSION)
         if self._options.warnings and repository and not permit.hidden:
             for warning in self._options.warnings_for(repository):
@@ -142,6 +157,11 @@ class RegistryApp:
             return
 
 
+async def _pause(seconds: float) -> None:
+    if seconds:
+        await asyncio.sleep(seconds)
+
+
 def _error_response(request: Request, error: RegistryError) -> Response:
     response = error_response(error)
     response.headers.append(API_VERSION)
@@ -154,7 +174,7 @@ def _service(request: Request) -> Response | None:
     """What is not of the specification: whether the process answers, and the description of its API."""
     if request.method not in ("GET", "HEAD"):
         return None
-    if request.path == "/healthz":
+    if request.path == HEALTH:
         return Response(200, [(b"content-type", b"text/plain"), (b"content-length", b"3")], b"ok\n")
     if request.path == "/openapi.json":
         body = resources.files(__package__).joinpath("openapi.json").read_bytes()

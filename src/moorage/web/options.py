@@ -2,12 +2,16 @@
 
 import fnmatch
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from moorage.spec.headers import warnings
 from moorage.web.asgi import Request
+from moorage.web.quotas import UNLIMITED, Quotas
+
+_FOR: Final = re.compile(r'(?:^|[;,])\s*for="?([^;,"]*)', re.IGNORECASE)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -26,13 +30,14 @@ class WebOptions:
 
     ``location``: whether ``Location`` names the host. ``public_url``: the address that clients use, where it is
     known (with a path, where a proxy mounts the registry below one). ``trusted_proxies``: whose ``Forwarded`` and
-    ``X-Forwarded-*`` headers are believed.
+    ``X-Forwarded-*`` headers are believed. ``quotas``: how much one client may ask for.
     """
 
     location: Literal["relative", "absolute"] = "relative"
     public_url: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    quotas: Quotas = UNLIMITED
 
     def base(self, request: Request) -> str:
         """What stands before ``/v2/`` in a ``Location``."""
@@ -50,6 +55,15 @@ class WebOptions:
         scheme = forwarded.get("proto") or request.scheme
         host = forwarded.get("host") or request.header(b"host") or "localhost"
         return f"{scheme}://{host}{prefix}"
+
+    def client(self, request: Request) -> str | None:
+        """The address that a request comes from: that of its connection, or the one that trusted proxies tell."""
+        peer = request.client
+        if peer is None or not self.trusted_proxies or not _within(peer, self.trusted_proxies):
+            return peer
+        # Many proxies set the older header and pass the newer one on as their client wrote it.
+        addresses, forwarded = request.header(b"x-forwarded-for"), request.header(b"forwarded")
+        return _origin(addresses, forwarded, self.trusted_proxies) or peer
 
     def warnings_for(self, repository: str) -> list[str]:
         """The ``Warning`` values that concern a repository; spec "Warnings"."""
@@ -78,6 +92,24 @@ def _split(url: str) -> tuple[str, str]:
     scheme, _, rest = url.rstrip("/").partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host}", slash + path
+
+
+@lru_cache(maxsize=1024)
+def _origin(addresses: str | None, forwarded: str | None, trusted: tuple[Network, ...]) -> str | None:
+    """The last address that is not a trusted proxy's: what stands before it, anyone may have written; RFC 7239."""
+    told = addresses.split(",") if addresses else _FOR.findall(forwarded or "")
+    for each in reversed(told):
+        text = each.strip()
+        bare = text[1:].partition("]")[0] if text.startswith("[") else text
+        if bare.count(":") == 1:  # an IPv4 address with a port
+            bare = bare.partition(":")[0]
+        try:
+            ipaddress.ip_address(bare)
+        except ValueError:
+            return None
+        if not _within(bare, trusted):
+            return bare
+    return None
 
 
 @lru_cache(maxsize=1024)
