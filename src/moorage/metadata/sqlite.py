@@ -20,10 +20,15 @@ from pathlib import Path
 from typing import Any, Final, Generic, Self
 
 from moorage.metadata.base import Arguments, Result, Row, Unit, load_migrations, load_queries
+from moorage.metadata.snapshots import Answers, WalIndex
 from moorage.spec.errors import ServiceUnavailable, StorageFull
 
 _BUSY_SECONDS: Final = 30
 _STATEMENTS: Final = 256
+# Questions of every pull: their answers are kept while nobody commits.
+_KEPT: Final = frozenset(
+    {"manifest_by_tag", "manifest_by_digest", "describe_by_tag", "describe_by_digest", "blob_of_repository"}
+)
 _MOST_UNITS: Final = 256  # in one transaction
 _FULL: Final = frozenset(
     {
@@ -66,6 +71,8 @@ class SQLiteMetadata:
         self._queries = {name: text.replace("$", "?") for name, text in load_queries().items()}
         self._reader: sqlite3.Connection
         self._writer: sqlite3.Connection
+        self._index: WalIndex | None = None
+        self._answers: Answers | None = None
         self._lock: int | None = None
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -94,11 +101,19 @@ class SQLiteMetadata:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
             self._writer.close()
         self._reader.close()
+        if self._index is not None:
+            self._index.close()
         if self._lock is not None:
             os.close(self._lock)
 
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
-        return self._reader.execute(self._queries[query], parameters).fetchall()
+        if self._answers is None or query not in _KEPT:
+            return self._reader.execute(self._queries[query], parameters).fetchall()
+        rows = self._answers.get(key := (query, parameters))
+        if rows is None:
+            rows = self._reader.execute(self._queries[query], parameters).fetchall()
+            self._answers.keep(key, rows)
+        return rows
 
     async def transact(
         self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
@@ -121,6 +136,11 @@ class SQLiteMetadata:
         with self._locked():
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._migrate()
+            if (index := WalIndex.of(path)) is not None:
+                self._index, self._answers = index, Answers(index)
+                if not index.has_log():  # any commit makes one
+                    (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+                    self._writer.execute(f"PRAGMA user_version = {version}")
         self._reader = self._connect(path.resolve().as_uri())
         self._reader.execute("PRAGMA query_only = ON")
         self._thread = threading.Thread(target=self._write, name="moorage-facts", daemon=True)
