@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from moorage import Policy, Settings, SettingsError
-from moorage.config import NAMES, SYSTEM_ROOT, allowed, load
+from moorage.config import NAMES, SYSTEM_ROOT, AccessRule, allowed, load
+from moorage.registry.policy import ImmutableTags
 from moorage.web.options import Warned
 
 
@@ -66,12 +67,23 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "tls_client_revocations": ('"/etc/crl.pem"', "/etc/crl.pem", "/etc/crl.pem"),
     "tls_client_name": ('"uri"', "uri", "uri"),
     "insecure_http": ("true", "true", True),
-    "authentication": ('["staff"]', "staff", ["staff"]),
+    "authentication": ('["htpasswd", "keys"]', "htpasswd, keys", ["htpasswd", "keys"]),
+    "htpasswd": ('"/etc/htpasswd"', "/etc/htpasswd", "/etc/htpasswd"),
     "authorization": ('"homes"', "homes", "homes"),
     "open_access": ("true", "1", True),
     "location": ('"absolute"', "absolute", "absolute"),
     "public_url": ('"https://a.example/b"', "https://a.example/b", "https://a.example/b"),
     "trusted_proxies": ('["10.0.0.0/8", "::1"]', "10.0.0.0/8, ::1", ["10.0.0.0/8", "::1"]),
+    "immutable_tags": (
+        '[{repository = "release/**", tag = "v*"}]',
+        '[{"repository": "release/**", "tag": "v*"}]',
+        (ImmutableTags("release/**", "v*"),),
+    ),
+    "rules": (
+        '[{who = ["@dev"], repositories = ["a/**"], allow = ["pull"]}]',
+        '[{"who": ["@dev"], "repositories": ["a/**"], "allow": ["pull"]}]',
+        [AccessRule(who=["@dev"], repositories=["a/**"], allow=["pull"])],
+    ),
     "deletion": ("false", "false", False),
     "sparse": ('"indexes"', "indexes", "indexes"),
     "unknown_manifests": ("true", "1", True),
@@ -99,6 +111,8 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
 
 # What a setting makes no sense without.
 NEEDED = {
+    "authentication": ("htpasswd",),
+    "htpasswd": ("authentication",),
     "tls_key": ("tls_certificate",),
     "tls_key_password": ("tls_certificate",),
     "tls_client_ca": ("tls_certificate",),
@@ -178,6 +192,15 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("warnings", [{"repository": "*", "text": "x" * 1025}], "xxx", "up to 1024"),
     ("warnings", [{"repository": "*", "text": "a", "colour": "red"}], "colour", "{repository, text}"),
     ("deletion", "perhaps", "'perhaps'", "true, false"),
+    ("htpasswd", "/etc/htpasswd", "'/etc/htpasswd'", "or neither"),
+    ("authentication", ["htpasswd"], "['htpasswd']", "or neither"),
+    ("rules", [{"who": ["a"], "repositories": ["**"]}], "rules[0]", "either allow or deny"),
+    ("rules", [{"who": ["a"], "repositories": ["**"], "allow": ["fly"]}], "'fly'", "pull, push, create"),
+    ("rules", [{"who": ["a"], "repositories": ["A/*"], "allow": ["pull"]}], "'A/*'", "names with * and **"),
+    ("rules", [{"who": ["a b"], "repositories": ["**"], "allow": ["pull"]}], "'a b'", "@group"),
+    ("rules", [{"who": ["anonymous"], "repositories": ["**"], "allow": ["push"]}], "push", "pull, catalog"),
+    ("rules", [{"who": ["a"], "repositories": ["**"], "permit": ["pull"]}], "permit", "{who, repositories"),
+    ("immutable_tags", [{"repository": "**"}], "'repository': '**'", "{repository, tag}"),
     ("sparse", True, "True", "all, indexes, none"),
     ("sparse", "some", "'some'", "all, indexes, none"),
     ("manifest_limit", 10, "10", "from 1024"),

@@ -66,6 +66,15 @@ def command_line() -> Any:
     return typer.main.get_command(app)
 
 
+def commands() -> dict[str, Any]:
+    """Every command by its words, such as ``user add``."""
+    found: dict[str, Any] = {}
+    for name, each in command_line().commands.items():
+        below = getattr(each, "commands", None)
+        found |= {name: each} if below is None else {f"{name} {word}": command for word, command in below.items()}
+    return found
+
+
 def options_of(command: Any) -> set[str]:
     """Every spelling of every option of a command."""
     program = command_line().make_context("moorage", [], resilient_parsing=True)
@@ -102,7 +111,9 @@ def test_setting(name: str) -> None:
     if default is None:
         assert facts["default"] == "none"
     else:
-        assert tomllib.loads(f"value = {facts['default'].strip('`')}")["value"] == default
+        assert tomllib.loads(f"value = {facts['default'].strip('`')}")["value"] == (
+            list(default) if isinstance(default, tuple) else default
+        )
     assert facts["allowed"].replace("`", "") == config.allowed(name)
     options = {o for each in command_line().commands["serve"].params if each.name == name for o in each.opts}
     assert set(quoted(facts["options"] or "")) == options
@@ -131,15 +142,14 @@ def test_commands_and_options() -> None:
     """Every command is documented with exactly the options that it has, and so is the program itself."""
     part = section(text("configuration.md"), "## Commands and options")
     documented = {quoted(row[0])[0]: set(quoted(row[2])) for row in rows(part)}
-    root = command_line()
-    assert documented == {f"moorage {name}": options_of(each) for name, each in root.commands.items()}
-    assert options_of(root) <= set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", part))
+    assert documented == {f"moorage {name}": options_of(each) for name, each in commands().items()}
+    assert options_of(command_line()) <= set(re.findall(r"(?<![\w-])--?[A-Za-z][\w-]*", part))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_examples(page: Path) -> None:
     """An example uses commands, options and make targets that there are."""
-    commands = command_line().commands
+    known = commands()
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for block in blocks(page.read_text("utf-8"), "sh"):
         for line in block.splitlines():
@@ -147,8 +157,9 @@ def test_commands_in_examples(page: Path) -> None:
             if words[:1] == ["make"]:
                 assert words[1] in targets, line
             if words[:1] == ["moorage"] and not words[1].startswith("-"):
-                used = {word for word in words[2:] if word.startswith("-")}
-                assert used <= options_of(commands[words[1]]), line
+                name = words[1] if words[1] in known else " ".join(words[1:3])
+                used = {word for word in words[2:] if re.fullmatch("--?[a-z][a-z-]*", word)}
+                assert used <= options_of(known[name]), line
 
 
 def test_endpoints() -> None:
@@ -185,8 +196,10 @@ def test_schema() -> None:
 def test_actions() -> None:
     """Every action that is written to the events is documented, and no other."""
     sources = "".join(file.read_text("utf-8") for file in (ROOT / "src/moorage/metadata").glob("*.py"))
-    written = set(re.findall(r'"((?:blob|manifest|tag)\.[a-z]+)"', sources))
-    documented = re.findall(r"`((?:blob|manifest|tag)\.[a-z]+)`", section(text("architecture.md"), "## The schema"))
+    written = set(re.findall(r'"((?:blob|manifest|tag|user|key|rule)\.[a-z]+)"', sources))
+    documented = re.findall(
+        r"`((?:blob|manifest|tag|user|key|rule)\.[a-z]+)`", section(text("architecture.md"), "## The schema")
+    )
     assert set(documented) == written
 
 

@@ -22,7 +22,7 @@ LIBRARIES = {
     "spec": {"msgspec", "blake3"},
     "storage": set(),
     "metadata": {"msgspec"},
-    "auth": set(),
+    "auth": {"argon2", "bcrypt"},
     "registry": set(),
     "web": {"msgspec", "httptools"},
 }
@@ -32,7 +32,6 @@ FORBIDDEN = {
     "registry": INPUT_OUTPUT - {"asyncio"},
     "web": INPUT_OUTPUT - {"asyncio"},
     "storage": {"sqlite3"},
-    "auth": {"sqlite3", "socket", "http"},
 }
 
 
@@ -122,7 +121,6 @@ def test_backends_do_not_know_each_other(backend: str) -> None:
         ("metadata", "from moorage.storage import filesystem"),
         ("auth", "from moorage.registry import Registry"),
         ("auth", "from moorage.metadata.base import Metadata"),
-        ("auth", "import sqlite3"),
         ("registry", "import sqlite3"),
         ("registry", "def f():\n    import sqlite3"),
         ("registry", "from moorage.metadata.sqlite import SQLiteMetadata"),

@@ -1,13 +1,16 @@
-"""The composition of access control: settings to a gate. The parts it can name are built in or entry points."""
+"""The composition of access control: settings to a gate, of parts that are built in or entry points."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, Final
 
 from moorage.auth.base import Authenticator, Authorizer
 from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.auth.certificates import CertificateAuthenticator
-from moorage.auth.rules import Rules
+from moorage.auth.htpasswd import Htpasswd
+from moorage.auth.passwords import Passwords, PasswordSource
+from moorage.auth.rules import Rule
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.web.access import Gate
@@ -15,49 +18,83 @@ from moorage.web.options import WebOptions
 
 AUTHENTICATORS: Final = "moorage.authenticators"
 AUTHORIZERS: Final = "moorage.authorizers"
-RULES: Final = "rules"
 
-AuthenticatorFactory = Callable[[Settings, Registry], Authenticator]
-AuthorizerFactory = Callable[[Settings, Registry], Authorizer]
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a part is made of; ``sources`` are all that know passwords."""
+
+    settings: Settings
+    registry: Registry
+    sources: Sequence[PasswordSource]
 
 
 def gate_of(
     settings: Settings, options: WebOptions, authenticators: Sequence[Authenticator], authorizer: Authorizer | None
 ) -> Callable[[Registry], Gate] | None:
     """What makes the gate of a registry, or None where it is open to everyone. Raises ``SettingsError``."""
-    named = [_part("authentication", name, AUTHENTICATORS, _AUTHENTICATORS) for name in settings.authentication]
+    sources = [_SOURCES[name](settings) for name in settings.authentication if name in _SOURCES]
+    names = [name for name in settings.authentication if name not in _SOURCES]
+    named = [_part("authentication", name, AUTHENTICATORS, _AUTHENTICATORS) for name in names]
     authorize = _part("authorization", settings.authorization, AUTHORIZERS, _AUTHORIZERS)
-    if not authenticators and authorizer is None and not named:
+    if not authenticators and authorizer is None and not settings.authentication:
         return None
 
     def make(registry: Registry) -> Gate:
-        asked = [*authenticators, *(factory(settings, registry) for factory in named)]
-        return Gate(asked, authorizer or authorize(settings, registry), options)
+        known = Known(settings, registry, [source(registry) for source in sources])
+        asked = [*authenticators, *(make_one(known) for make_one in named)]
+        if known.sources:  # the last: keys and tokens also come as passwords, and are known by their form
+            asked.append(Passwords(known.sources))
+        return Gate(asked, authorizer or authorize(known), options)
 
     return make
 
 
-def _rules(settings: Settings, registry: Registry) -> Authorizer:  # noqa: ARG001  every factory has the same form
-    return Rules()
+def settled_rules(settings: Settings) -> list[Rule]:
+    """The rules that stand in the settings."""
+    return [each.rule("settings") for each in settings.rules]
 
 
-def _certificate(settings: Settings, registry: Registry) -> Authenticator:  # noqa: ARG001
-    return CertificateAuthenticator(settings.tls_client_name)
-
-
-_AUTHENTICATORS: Final[dict[str, AuthenticatorFactory]] = {CERTIFICATE: _certificate}
-_AUTHORIZERS: Final[dict[str, AuthorizerFactory]] = {RULES: _rules}
-
-
-def _part(setting: str, name: str, group: str, built_in: dict[str, Any]) -> Any:
-    """The factory of that name, built in or somebody else's."""
-    if name in built_in:
-        return built_in[name]
-    found: list[EntryPoint] = list(entry_points(group=group, name=name))
-    if not found:
-        names = sorted({*built_in, *(each.name for each in entry_points(group=group))})
-        raise SettingsError(f"{setting} = {name!r}: allowed: {', '.join(names) or f'an entry point of {group}'}")
+def htpasswd_of(settings: Settings) -> Htpasswd:
+    """The users of the htpasswd file; raises ``SettingsError``."""
+    assert settings.htpasswd is not None  # noqa: S101  the settings were checked
     try:
-        return found[0].load()
+        return Htpasswd(settings.htpasswd)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"htpasswd = {settings.htpasswd!r}: {error}; allowed: a file that can be read") from error
+
+
+def _users(settings: Settings) -> Callable[[Registry], PasswordSource]:  # noqa: ARG001  the form of all sources
+    return lambda registry: registry.access.passwords()
+
+
+def _htpasswd(settings: Settings) -> Callable[[Registry], PasswordSource]:
+    source = htpasswd_of(settings)
+    return lambda _: source
+
+
+_SOURCES: Final = {"users": _users, "htpasswd": _htpasswd}
+_AUTHENTICATORS: Final[dict[str, Callable[[Known], Authenticator]]] = {
+    CERTIFICATE: lambda known: CertificateAuthenticator(known.settings.tls_client_name),
+    "keys": lambda known: known.registry.access.key_authenticator(known.sources),
+}
+_AUTHORIZERS: Final[dict[str, Callable[[Known], Authorizer]]] = {
+    "rules": lambda known: known.registry.access.authorizer(settled_rules(known.settings)),
+}
+
+
+def _part(setting: str, name: str, group: str, built_in: dict[str, Any]) -> Callable[[Known], Any]:
+    """What makes the part of that name, built in or somebody else's."""
+    if name in built_in:
+        made: Callable[[Known], Any] = built_in[name]
+        return made
+    found = list(entry_points(group=group, name=name))
+    if not found:
+        sources = _SOURCES if group == AUTHENTICATORS else ()
+        names = sorted({*built_in, *sources, *(each.name for each in entry_points(group=group))})
+        raise SettingsError(f"{setting} = {name!r}: allowed: {', '.join(names)}")
+    try:
+        factory = found[0].load()
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"{setting} = {name!r}: {found[0].value} cannot be loaded: {error}") from error
+    return lambda known: factory(known.settings, known.registry)

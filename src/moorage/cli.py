@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from moorage.config import Settings
 
+from moorage import access_commands
 from moorage._version import __version__
 
 app = typer.Typer(
@@ -21,6 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(access_commands.user, name="user")
+app.add_typer(access_commands.key, name="key")
+app.add_typer(access_commands.access, name="access")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
 Storage = Annotated[

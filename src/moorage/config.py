@@ -13,12 +13,15 @@ from msgspec import Meta
 
 from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.auth.certificates import NameFrom
-from moorage.registry.policy import Policy
+from moorage.auth.rules import Rule
+from moorage.auth.words import make_rule
+from moorage.registry.policy import ImmutableTags, Policy
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
 from moorage.web.quotas import Quotas
 
+_LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags")
 PREFIX: Final = "MOORAGE_"
 SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
 # What a setting makes no sense without.
@@ -50,6 +53,22 @@ class WarningRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
+class AccessRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may do what, or may not, in the repositories that match a pattern: ``allow`` or ``deny`` is given."""
+
+    who: list[str]
+    repositories: list[str]
+    allow: list[str] = []
+    deny: list[str] = []
+
+    def rule(self, source: str) -> Rule:
+        """What it means; raises ``ValueError``."""
+        if bool(self.allow) is bool(self.deny):
+            raise ValueError("allowed: either allow or deny")
+        actions = self.allow or self.deny
+        return make_rule(self.who, self.repositories, actions, allow=bool(self.allow), source=source)
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a server; docs/configuration.md says of each what it does."""
 
@@ -75,7 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     insecure_http: bool = False
 
     authentication: list[str] = []
+    htpasswd: str | None = None
     authorization: str = "rules"
+    rules: list[AccessRule] = []
     open_access: bool = False
 
     location: Literal["relative", "absolute"] = "relative"
@@ -84,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[WarningRule] = []
 
     deletion: bool = True
+    immutable_tags: tuple[ImmutableTags, ...] = ()
     sparse: Literal["none", "indexes", "all"] = "none"
     unknown_manifests: bool = False
     manifest_limit: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
@@ -187,7 +209,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if name == "port" and text.startswith("tcp://"):
             continue
         value: Any = text
-        if name in ("trusted_proxies", "warnings", "authentication"):
+        if name in _LISTS:
             value = _list(text, variable)
         _take(values, name, value, variable, strict=False)
     return values
@@ -285,6 +307,16 @@ def _check(settings: Settings) -> None:
             raise SettingsError(
                 f"warnings = {rule.text[:80]!r}: allowed: up to {WARNINGS_LONGEST // 4} printable ASCII characters"
             )
+    for number, access in enumerate(settings.rules):
+        try:
+            access.rule("settings")
+        except ValueError as error:
+            raise SettingsError(f"rules[{number}]: {error}") from error
+    if ("htpasswd" in settings.authentication) is (settings.htpasswd is None):
+        raise SettingsError(
+            f"htpasswd = {settings.htpasswd!r}, authentication = {settings.authentication}: "
+            'allowed: htpasswd names a file, and authentication has "htpasswd"; or neither'
+        )
     scheme = settings.storage.partition(":")[0]
     if scheme not in ("filesystem", "memory", "file"):
         raise SettingsError(f"storage = {settings.storage!r}: allowed: filesystem, memory, file:///path, memory:")

@@ -67,11 +67,12 @@ def delete(
     *,
     referenced: bool,
     cascade: bool = True,
+    kept: tags.Kept = lambda _: False,
 ) -> Unit[None]:
     """Delete a manifest and every tag that names it; see ``discard`` for ``cascade``.
 
-    Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, and ``InUse`` where an index needs it unless
-    ``referenced`` manifests may go too.
+    Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, ``Denied`` where a tag that names it is
+    ``kept``, and ``InUse`` where an index needs it unless ``referenced`` manifests may go too.
     """
     repository_id = yield from repositories.find(repository)
     current = yield from manifests.current(repository_id, digest)
@@ -80,10 +81,18 @@ def delete(
         raise ManifestUnknown(detail={"name": repository, "reference": digest})
     if not referenced:
         yield from blobs.refuse_if_needed(repository_id, digest)
-    yield from discard(repository_id, repository, digest, change, cascade=cascade)
+    yield from discard(repository_id, repository, digest, change, cascade=cascade, kept=kept)
 
 
-def discard(repository_id: int, repository: str, digest: str, change: Change, *, cascade: bool) -> Unit[None]:
+def discard(
+    repository_id: int,
+    repository: str,
+    digest: str,
+    change: Change,
+    *,
+    cascade: bool,
+    kept: tags.Kept = lambda _: False,
+) -> Unit[None]:
     """Delete a manifest that is there, whatever needs it.
 
     What it was the last to reference may be collected from now on; with ``cascade`` also the untagged manifests that
@@ -93,6 +102,8 @@ def discard(repository_id: int, repository: str, digest: str, change: Change, *,
     subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
     yield from later("delete_references", repository_id, digest)
     for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
+        if kept(tag):
+            raise tags.immutable(repository, tag)
         yield from change.record("tag.delete", repository, tag=tag, before=digest)
     yield from change.record("manifest.delete", repository, digest=digest)
     if subject:

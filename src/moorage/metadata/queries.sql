@@ -356,3 +356,57 @@ SELECT 1 FROM segments WHERE key = $1;
 -- name: is_named
 SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE key = $1) OR EXISTS (SELECT 1 FROM segments WHERE key = $1)
 OR EXISTS (SELECT 1 FROM doomed WHERE key = $1);
+
+-- name: user
+SELECT password, member_of FROM users WHERE name = $1;
+
+-- name: users
+SELECT name, member_of, created_at FROM users ORDER BY name;
+
+-- name: add_user
+INSERT INTO users (name, password, member_of, created_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING name;
+
+-- name: set_password
+UPDATE users SET password = $2 WHERE name = $1 RETURNING name;
+
+-- name: set_groups
+UPDATE users SET member_of = $2 WHERE name = $1 RETURNING name;
+
+-- name: remove_user
+DELETE FROM users WHERE name = $1 RETURNING name;
+
+-- name: api_key
+SELECT name, acts_as, scope, expires_at FROM api_keys WHERE digest = $1;
+
+-- name: api_keys
+SELECT name, acts_as, scope, created_at, expires_at, used_at FROM api_keys ORDER BY name;
+
+-- name: add_api_key
+INSERT INTO api_keys (name, digest, acts_as, scope, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING RETURNING name;
+
+-- name: remove_api_key
+DELETE FROM api_keys WHERE name = $1 RETURNING name;
+
+-- name: remove_api_keys_of
+DELETE FROM api_keys WHERE acts_as = $1 RETURNING name;
+
+-- name: set_api_key_used
+UPDATE api_keys SET used_at = $2 WHERE name = $1 AND (used_at IS NULL OR used_at < $2);
+
+-- name: access_rules
+SELECT id, allow, who, repositories, actions FROM access_rules ORDER BY id;
+
+-- name: add_access_rule
+INSERT INTO access_rules (id, allow, who, repositories, actions, created_at)
+SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4, $5 FROM access_rules RETURNING id;
+
+-- name: remove_access_rule
+DELETE FROM access_rules WHERE id = $1 RETURNING id;
+
+-- name: access_version
+SELECT number FROM access_version;
+
+-- name: raise_access_version
+UPDATE access_version SET number = number + 1;

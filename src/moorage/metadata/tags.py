@@ -1,17 +1,28 @@
 """Facts about tags."""
 
+from collections.abc import Callable
+from typing import Final
+
 from moorage.metadata import repositories
 from moorage.metadata.base import Metadata, Unit, later, one
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
-from moorage.spec.errors import ManifestUnknown
+from moorage.spec.errors import Denied, ManifestUnknown
 from moorage.spec.names import fallback_subject_prefix
 from moorage.spec.preconditions import Precondition
+
+IMMUTABLE: Final = "the tag is immutable"
+Kept = Callable[[str], bool]  # whether a tag is to stay
 
 
 async def page(metadata: Metadata, repository: str, last: str, limit: int) -> list[str]:
     """Up to ``limit`` tags after ``last``, in bytewise order."""
     return [name for (name,) in await metadata.fetch("page_tags", repository, last, limit)]
+
+
+def immutable(repository: str, tag: str) -> Denied:
+    """The error for a tag that is to stay."""
+    return Denied(IMMUTABLE, detail={"name": repository, "tag": tag})
 
 
 def move(repository_id: int, repository: str, tag: str, digest: Digest, change: Change) -> Unit[None]:
@@ -26,11 +37,18 @@ def move(repository_id: int, repository: str, tag: str, digest: Digest, change: 
             yield from later("supersede_list", repository_id, before, change.at)
 
 
-def delete(repository: str, tag: str, precondition: Precondition, change: Change) -> Unit[None]:
-    """Delete a tag; raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``."""
+def delete(
+    repository: str, tag: str, precondition: Precondition, change: Change, *, kept: Kept = lambda _: False
+) -> Unit[None]:
+    """Delete a tag, unless it is ``kept``.
+
+    Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, ``Denied``.
+    """
     repository_id = yield from repositories.find(repository)
     row = yield from one("delete_tag", repository_id, tag)
     precondition.check(tag, row[0] if row else None)
     if row is None:
         raise ManifestUnknown(detail={"name": repository, "reference": tag})
+    if kept(tag):
+        raise immutable(repository, tag)
     yield from change.record("tag.delete", repository, tag=tag, before=row[0])

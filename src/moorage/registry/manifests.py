@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from moorage.metadata import manifest_changes, manifests, tags
@@ -72,8 +73,9 @@ class Manifests:
         if digest and computed != digest:
             raise DigestInvalid(detail={"digest": digest, "computed": computed})
         facts = manifest_spec.parse(content, media_type, allow_unknown=policy.unknown_manifests)
+        immutable = {tag: tags.IMMUTABLE for tag in wanted if policy.is_immutable(repository, tag)}
         push = manifest_changes.Push(
-            repository, computed, content, facts, wanted, precondition, policy.not_needed(), fixed
+            repository, computed, content, facts, wanted, precondition, policy.not_needed(), {**fixed, **immutable}
         )
         await self._parts.metadata.transact(manifest_changes.push, push, self._parts.change(actor, create=create))
         return PushedManifest(computed, facts.subject, tuple(wanted))
@@ -88,18 +90,25 @@ class Manifests:
     ) -> None:
         """Delete a tag, or a manifest with all its tags.
 
-        Raises ``ManifestUnknown``, ``NameUnknown``, ``InUse``, ``PreconditionFailed``, ``MethodNotAllowed``.
+        Raises ``ManifestUnknown``, ``NameUnknown``, ``InUse``, ``Denied`` for an immutable tag,
+        ``PreconditionFailed``, ``MethodNotAllowed``.
         """
         self._parts.require_deletion()
         tag, digest = parse_reference(reference)
         change = self._parts.change(actor)
+        kept = partial(self._parts.policy.is_immutable, repository)
         if digest is None:
-            await self._parts.metadata.transact(tags.delete, repository, tag or "", precondition, change)
+            await self._parts.metadata.transact(tags.delete, repository, tag or "", precondition, change, kept=kept)
             return
-        referenced = "manifest" in self._parts.policy.not_needed()
-        cascade = self._parts.policy.cascade
         await self._parts.metadata.transact(
-            manifest_changes.delete, repository, digest, precondition, change, referenced=referenced, cascade=cascade
+            manifest_changes.delete,
+            repository,
+            digest,
+            precondition,
+            change,
+            referenced="manifest" in self._parts.policy.not_needed(),
+            cascade=self._parts.policy.cascade,
+            kept=kept,
         )
 
 

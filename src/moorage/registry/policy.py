@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from moorage.spec.names import fallback_subject_prefix
+from moorage.spec.patterns import matches
+
 Sparse = Literal["none", "indexes", "all"]
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
@@ -14,18 +17,28 @@ _NOT_NEEDED: dict[Sparse, frozenset[str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ImmutableTags:
+    """Tags that match ``tag``, in repositories that match ``repository``; see ``moorage.spec.patterns``."""
+
+    repository: str
+    tag: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The rules of one registry. Sizes are bytes, times are seconds.
 
     ``sparse`` says what may be referenced without being there, and so also what may be deleted while referenced:
-    nothing, the entries of indexes, or layers and configs too. ``cascade`` says whether untagged manifests go with
-    the index or subject that they belong to. ``collect_grace`` is how long what nothing holds stays, and
-    ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to be
-    finished. ``delete_rate`` is objects a second, None without a limit.
+    nothing, the entries of indexes, or layers and configs too. ``immutable_tags`` are neither moved nor deleted once
+    they name something, but for the fallback tags that the registry itself mends. ``cascade`` says whether untagged
+    manifests go with the index or subject that they belong to. ``collect_grace`` is how long what nothing holds
+    stays, and ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to
+    be finished. ``delete_rate`` is objects a second, None without a limit.
     """
 
     deletion: bool = True
+    immutable_tags: tuple[ImmutableTags, ...] = ()
     sparse: Sparse = "none"
     unknown_manifests: bool = False
     manifest_limit: int = 4 * MEBIBYTE
@@ -43,6 +56,12 @@ class Policy:
     sweep_interval: float = 86400.0
     unnamed_grace: float = 7 * 86400.0
     delete_rate: float | None = None
+
+    def is_immutable(self, repository: str, tag: str) -> bool:
+        """Whether ``tag`` stays as it is once it names something."""
+        return fallback_subject_prefix(tag) is None and any(
+            matches(repository, (each.repository,)) and matches(tag, (each.tag,)) for each in self.immutable_tags
+        )
 
     def not_needed(self) -> frozenset[str]:
         """The kinds of reference that need not be there."""

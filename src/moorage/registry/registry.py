@@ -8,6 +8,7 @@ from typing import Self
 
 from moorage.metadata.base import Metadata
 from moorage.registry import collection
+from moorage.registry.access import Access
 from moorage.registry.blobs import Blobs
 from moorage.registry.collection import Collectable, Swept
 from moorage.registry.explain import Explain
@@ -25,9 +26,9 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers``, ``repositories`` and ``explain``, which raise the errors of ``moorage.errors``. ``clock`` gives
-    seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that another process
-    serves.
+    ``referrers``, ``repositories``, ``access`` and ``explain``, which raise the errors of ``moorage.errors``.
+    ``clock`` gives seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that
+    another process serves.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Registry:
         self.referrers = Referrers(self._parts)
         self.repositories = Repositories(self._parts)
         self.explain = Explain(self._parts)
+        self.access = Access(self._parts)
 
     @property
     def policy(self) -> Policy:

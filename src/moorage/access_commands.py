@@ -1,0 +1,330 @@
+"""``moorage user``, ``moorage key`` and ``moorage access``: who there is, and what they may do."""
+
+import asyncio
+import getpass
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from moorage.auth.base import Identity
+    from moorage.auth.passwords import PasswordSource
+    from moorage.config import Settings
+    from moorage.registry import Registry
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
+Root = Annotated[str | None, typer.Option("--root", metavar="FOLDER", help="Folder of the filesystem storage.")]
+Groups = Annotated[list[str] | None, typer.Option("--group", "-g", metavar="GROUP", help="A group; may be repeated.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="File that holds the password; else it is asked for."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+_DURATION: Final = re.compile(r"(\d+)([smhdwy])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_HELP: Final = {"help_option_names": ["-h", "--help"]}
+_OPTIONS: Final[dict[str, Any]] = {"no_args_is_help": True, "context_settings": _HELP}
+
+user = typer.Typer(help="Users that the registry keeps, with their passwords.", **_OPTIONS)
+key = typer.Typer(help="API keys, for scripts and machines.", **_OPTIONS)
+access = typer.Typer(help="Rules: who may do what.", **_OPTIONS)
+
+
+@user.command("add")
+def add_user(
+    name: Name,
+    *,
+    group: Groups = None,
+    password_file: PasswordFile = None,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Add a user. The password is asked for, or read from standard input where that is no terminal."""
+    password = _password(password_file)
+    _change(config, root, lambda r: r.access.add_user(name, password, group or [], actor=_actor()))
+
+
+@user.command("passwd")
+def set_password(name: Name, *, password_file: PasswordFile = None, config: Config = None, root: Root = None) -> None:
+    """Give a user another password; the old one is good for nothing from then on."""
+    password = _password(password_file)
+    _change(config, root, lambda r: r.access.set_password(name, password, actor=_actor()))
+
+
+@user.command("groups")
+def set_groups(
+    name: Name,
+    groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", show_default=False)] = None,
+    *,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Let a user be in these groups, and in no others."""
+    _change(config, root, lambda r: r.access.set_groups(name, groups or [], actor=_actor()))
+
+
+@user.command("list")
+def list_users(*, config: Config = None, root: Root = None) -> None:
+    """List the users and their groups."""
+
+    async def work(registry: "Registry") -> None:
+        for each in await registry.access.users():
+            print(each.name, *sorted(each.groups))  # noqa: T201
+
+    _change(config, root, work)
+
+
+@user.command("remove")
+def remove_user(name: Name, *, config: Config = None, root: Root = None) -> None:
+    """Remove a user, and the API keys that act as that user."""
+    _change(config, root, lambda r: r.access.remove_user(name, actor=_actor()))
+
+
+@key.command("create")
+def create_key(
+    name: Name,
+    *,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN:ACTIONS", help="What it may do, like team-a/**:pull,push; may be repeated."),
+    ] = None,
+    acts_as: Annotated[
+        str | None, typer.Option("--as", metavar="USER", help="The user whose rights it has, within its scope.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="90d", help="How long it is good: a number and s, m, h, d, w or y.")
+    ] = None,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Make an API key and print it. It is shown this once."""
+
+    async def work(registry: "Registry") -> None:
+        until = None if expires is None else time.time() + _duration(expires)
+        made = await registry.access.create_key(name, scope, acts_as=acts_as, expires_at=until, actor=_actor())
+        print(made)  # noqa: T201
+
+    _change(config, root, work)
+
+
+@key.command("list")
+def list_keys(*, config: Config = None, root: Root = None) -> None:
+    """List the API keys: what they may do, until when, when they were last used."""
+
+    async def work(registry: "Registry") -> None:
+        from moorage.auth.words import write_scope  # noqa: PLC0415
+
+        for each in await registry.access.keys():
+            scope = write_scope(each.scope) if each.scope is not None else []
+            acts = [f"as {each.acts_as}"] if each.acts_as else []
+            until = f"expires {_day(each.expires_at)}" if each.expires_at else "never expires"
+            used = f"used {_day(each.used_at)}" if each.used_at else "never used"
+            print("; ".join([each.name, *acts, *scope, until, used]))  # noqa: T201
+
+    _change(config, root, work)
+
+
+@key.command("revoke")
+def revoke_key(name: Name, *, config: Config = None, root: Root = None) -> None:
+    """Revoke an API key; it is good for nothing from then on."""
+    _change(config, root, lambda r: r.access.revoke_key(name, actor=_actor()))
+
+
+Who = Annotated[
+    str, typer.Argument(metavar="WHO", help="Names, @groups, * (whoever is known), local or anonymous; with commas.")
+]
+Actions = Annotated[
+    str,
+    typer.Argument(
+        metavar="ACTIONS", help="pull, push, create, retag, delete, catalog, admin; * is all but admin; with commas."
+    ),
+]
+Patterns = Annotated[list[str], typer.Argument(metavar="REPOSITORIES...", help="Patterns, like 'team-a/**'.")]
+
+
+@access.command()
+def allow(who: Who, actions: Actions, repositories: Patterns, *, config: Config = None, root: Root = None) -> None:
+    """Let WHO do ACTIONS in REPOSITORIES, at once. The first rule replaces the default one."""
+    _add_rule(who, actions, repositories, config, root, allow=True)
+
+
+@access.command()
+def deny(who: Who, actions: Actions, repositories: Patterns, *, config: Config = None, root: Root = None) -> None:
+    """Let WHO not do ACTIONS in REPOSITORIES, whatever other rules allow; at once."""
+    _add_rule(who, actions, repositories, config, root, allow=False)
+
+
+@access.command("list")
+def list_rules(*, config: Config = None, root: Root = None) -> None:
+    """List the rules: first those of the settings, then those of the metadata by their numbers."""
+    settings = _load(config, root)
+
+    async def work(registry: "Registry") -> None:
+        from moorage.access import settled_rules  # noqa: PLC0415
+        from moorage.auth.rules import Rules  # noqa: PLC0415
+
+        rules = [*settled_rules(settings), *(await registry.access.rules()).values()]
+        for each in Rules(rules).rules:
+            print(each)  # noqa: T201
+
+    _change(config, root, work)
+
+
+@access.command("remove")
+def remove_rule(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="The rule's number, as the list has it.")],
+    *,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Remove a rule of the metadata, at once."""
+    _change(config, root, lambda r: r.access.remove_rule(number, actor=_actor()))
+
+
+@access.command()
+def explain(
+    who: Annotated[str, typer.Argument(metavar="USER", help="A user, key:NAME, anonymous, or somebody else's name.")],
+    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY")],
+    *,
+    group: Groups = None,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Say whether USER may do ACTION in REPOSITORY, and which rule decides. The exit code is 1 if not."""
+    settings = _load(config, root)
+
+    async def work(registry: "Registry") -> bool:
+        from moorage.access import settled_rules  # noqa: PLC0415
+        from moorage.auth.words import read_actions  # noqa: PLC0415
+        from moorage.spec.names import check_repository  # noqa: PLC0415
+
+        identity = await _identity(registry, settings, who, group or [])
+        (wanted,) = read_actions([action])
+        decide = registry.access.authorizer(settled_rules(settings)).authorize
+        decision = await decide(identity, wanted, check_repository(repository))
+        print(f"{'allowed' if decision.allowed else 'denied'}: {decision.why}")  # noqa: T201
+        return decision.allowed
+
+    if not _change(config, root, work):
+        raise typer.Exit(1)
+
+
+async def _identity(registry: "Registry", settings: "Settings", who: str, groups: Sequence[str]) -> "Identity":
+    """Whoever would show this name: a user, a key, nobody, or somebody whom the registry does not know."""
+    from moorage.access import htpasswd_of  # noqa: PLC0415
+    from moorage.auth.base import ANONYMOUS, Identity  # noqa: PLC0415
+    from moorage.auth.words import KEY_IDENTITY  # noqa: PLC0415
+
+    if who == ANONYMOUS.name:
+        return ANONYMOUS
+    if who.startswith(KEY_IDENTITY):
+        found = {each.name: each for each in await registry.access.keys()}.get(who.removeprefix(KEY_IDENTITY))
+        if found is None:
+            raise ValueError(f"there is no key {who.removeprefix(KEY_IDENTITY)}")
+        if found.acts_as is None:
+            return Identity(who, method="key", scope=found.scope, scope_grants=True)
+        owner = await _identity(registry, settings, found.acts_as, groups)
+        return Identity(owner.name, owner.groups, "key", owner.local, found.scope)
+    sources: list[PasswordSource] = [registry.access.passwords()]
+    if settings.htpasswd:
+        sources.append(htpasswd_of(settings))
+    for source in sources:
+        if (entry := await source.entry(who)) is not None:
+            return Identity(who, entry.groups | {*groups}, source.method, local=True)
+    return Identity(who, frozenset(groups), method="elsewhere")
+
+
+def _add_rule(
+    who: str, actions: str, repositories: Sequence[str], config: Path | None, root: str | None, *, allow: bool
+) -> None:
+    async def work(registry: "Registry") -> None:
+        number = await registry.access.add_rule(
+            who.split(","), actions.split(","), repositories, allow=allow, actor=_actor()
+        )
+        print(f"rule {number}")  # noqa: T201
+
+    _change(config, root, work)
+
+
+def _load(config: Path | None, root: str | None) -> "Settings":
+    from moorage.config import SettingsError, load  # noqa: PLC0415
+
+    try:
+        return load(config, os.environ, {"root": root})
+    except SettingsError as error:
+        _fail(str(error))
+
+
+def _change(config: Path | None, root: str | None, work: Callable[["Registry"], Awaitable[Any]]) -> Any:
+    """What ``work`` makes of the registry that the settings describe; what is wrong ends the program with 2."""
+    from moorage.spec.errors import RegistryError  # noqa: PLC0415
+
+    async def run() -> Any:
+        async with _opened(_load(config, root)) as registry:
+            return await work(registry)
+
+    try:
+        return asyncio.run(run())
+    except RegistryError as error:
+        _fail(error.text)
+    except (ValueError, OSError, RuntimeError) as error:
+        _fail(str(error))
+
+
+@asynccontextmanager
+async def _opened(settings: "Settings") -> "AsyncIterator[Registry]":
+    from moorage.build import registry_of, storage_folder  # noqa: PLC0415
+
+    if storage_folder(settings) is None:
+        raise ValueError(f"storage = {settings.storage!r}: who is known is forgotten when this ends")
+    async with registry_of(settings, housekeeping=False) as registry:
+        yield registry
+
+
+def _password(file: Path | None) -> str:
+    """A password from a file, a prompt or standard input: never from the command line, which others can see."""
+    try:
+        if file is not None:
+            return file.read_text("utf-8").rstrip("\r\n")
+        if not sys.stdin.isatty():
+            return sys.stdin.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(str(error))
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        _fail("the two differ")
+    return password
+
+
+def _actor() -> str:
+    """Whose name the events bear: the account that runs the command."""
+    try:
+        return f"command line ({getpass.getuser()})"
+    except (KeyError, OSError):  # an account without a name
+        return f"command line ({os.getuid()})"
+
+
+def _duration(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ValueError(f"expires = {text!r}: allowed: a number and s, m, h, d, w or y, like 90d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"moorage: {message}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(2)
