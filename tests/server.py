@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ class Server:
     root: Path
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    through: Sequence[str] = ()  # a command that runs it
     port: int = 0
     url: str = ""
     output: list[str] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Server:
         """Start the server and return once it has printed its URL; raises with its output if it ends first."""
         self.output.clear()
         command = [
+            *self.through,
             sys.executable,
             "-m",
             "moorage",

@@ -7,11 +7,13 @@ import functools
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Final
 
@@ -23,12 +25,15 @@ from moorage.build import create_app, storage_folder
 from moorage.config import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from moorage.web.connections import Connections
+from moorage.web.limits import Limits
 
 _log = logging.getLogger("moorage.server")
 _BACKLOG: Final = 2048
 _PAUSE: Final = 1.0  # seconds between a worker's start and that of the one in its place
 _HANDSHAKE: Final = 15.0  # seconds for the handshake of TLS
 _GOODBYE: Final = 2.0  # seconds for its end
+_FILES: Final = 1 << 20  # where the system sets no limit
+_OTHER_FILES: Final = 128  # for the database, the log, libraries
 _LOOK: Final = 50  # tenths of a second between two looks at the files of TLS
 
 
@@ -77,7 +82,7 @@ class _Worker(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, round(settings.drain_timeout)),
             )
         )
-        self._connections = Connections(app.respond, settings.limits())
+        self._connections = Connections(app.respond, _limits(settings), settings.web_options().trusted_proxies)
         self._tls = tls
         self._listener = listener
         self._ready = ready
@@ -217,6 +222,21 @@ class _Supervisor:
         for pid in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _limits(settings: Settings) -> Limits:
+    """Those of the settings; as many connections as there may be open files for them and for what they transfer."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems say a limit that they do not allow
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = _FILES if most == resource.RLIM_INFINITY else most
+    limits = settings.limits()
+    connections = limits.connections or max(1, (files - _OTHER_FILES) // 2)
+    return replace(
+        limits,
+        connections=connections,
+        connections_per_address=limits.connections_per_address or max(1, connections // 2),
+    )
 
 
 def _is_fault(record: logging.LogRecord) -> bool:

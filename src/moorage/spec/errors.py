@@ -191,5 +191,9 @@ class OutcomeUnknown(DatabaseUnavailable):
     message = "the registry's database was lost while it committed; look whether it is done, or try again"
 
 
+class TooManyConnections(RegistryError):
+    status, message = 503, "the registry has as many connections as it can hold; try again"
+
+
 class ClientDisconnected(Exception):
     """The client went away before its body ended; nobody is left to answer."""

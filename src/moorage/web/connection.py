@@ -79,7 +79,8 @@ class Connection(asyncio.Protocol):
         self.peer = peer[0] if isinstance(peer, tuple) else peer
         self.certificate = certificate_of(transport.get_extra_info("peercert"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self.shared.joined(self)
+        if refusal := self.shared.joined(self):
+            self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  why makes no difference
         self.lost = True

@@ -4,16 +4,21 @@ import asyncio
 import fcntl
 import struct
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+from moorage.spec.errors import RegistryError, TooManyConnections, TooManyRequests
 from moorage.web.asgi import Request
 from moorage.web.connection import Connection
 from moorage.web.heads import date_line
 from moorage.web.limits import Limits
+from moorage.web.options import Network, within
+from moorage.web.quotas import client_of
 
 _TICK: Final = 1.0
 _SHORTEST_TICK: Final = 0.05
+_LATER: Final = {"Retry-After": "5"}
 _SIOCOUTQ: Final = 0x5411  # Linux: the bytes that the other end has not acknowledged
 
 
@@ -27,9 +32,16 @@ class ServerState(Protocol):
 class Connections:
     """Makes a ``Connection`` for each one that a server accepts."""
 
-    def __init__(self, respond: Callable[[Request], Coroutine[Any, Any, None]], limits: Limits) -> None:
+    def __init__(
+        self,
+        respond: Callable[[Request], Coroutine[Any, Any, None]],
+        limits: Limits,
+        proxies: tuple[Network, ...] = (),
+    ) -> None:
         self.respond = respond
         self.limits = limits
+        self._proxies = proxies
+        self._of_address: Counter[str | None] = Counter()
         self.tasks: set[asyncio.Task[None]] = set()
         self.now = 0.0
         self.date = date_line()
@@ -48,14 +60,32 @@ class Connections:
             self._tick(loop)
         return Connection(self, loop)
 
-    def joined(self, connection: Connection) -> None:
-        """Watch ``connection`` from now on."""
+    def joined(self, connection: Connection) -> RegistryError | None:
+        """Watch ``connection`` from now on; the answer is why it is one too many, if it is."""
+        limits = self.limits
         self._connections.add(connection)
+        address = self._address(connection)
+        self._of_address[address] += 1
+        if limits.connections is not None and len(self._connections) > limits.connections:
+            return TooManyConnections(detail={"allowed": limits.connections}, headers=_LATER)
+        most = limits.connections_per_address
+        if most is not None and address is not None and self._of_address[address] > most:
+            return TooManyRequests("too many connections from this address", detail={"allowed": most}, headers=_LATER)
+        return None
 
     def left(self, connection: Connection) -> None:
         """Forget it."""
         self._connections.discard(connection)
         self._progress.pop(connection, None)
+        address = self._address(connection)
+        self._of_address[address] -= 1
+        if not self._of_address[address]:
+            del self._of_address[address]
+
+    def _address(self, connection: Connection) -> str | None:
+        """Whose connection it is; None for a trusted proxy's, which is not its own."""
+        peer = connection.peer
+        return None if peer is None or within(peer, self._proxies) else client_of(peer)
 
     def stalled(self, connection: Connection, now: float) -> bool:
         """Whether an answer waits for its reader, who took nothing of it for longer than is allowed."""

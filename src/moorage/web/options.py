@@ -59,7 +59,7 @@ class WebOptions:
     def client(self, request: Request) -> str | None:
         """The address that a request comes from: that of its connection, or the one that trusted proxies tell."""
         peer = request.client
-        if peer is None or not self.trusted_proxies or not _within(peer, self.trusted_proxies):
+        if peer is None or not self.trusted_proxies or not within(peer, self.trusted_proxies):
             return peer
         # Many proxies set the older header and pass the newer one on as their client wrote it.
         addresses, forwarded = request.header(b"x-forwarded-for"), request.header(b"forwarded")
@@ -73,7 +73,7 @@ class WebOptions:
     def _forwarded(self, request: Request) -> dict[str, str]:
         """What a trusted proxy says of the request that it got: ``proto``, ``host``, ``prefix``; RFC 7239."""
         client = request.client if self.trusted_proxies else None
-        if client is None or not _within(client, self.trusted_proxies):
+        if client is None or not within(client, self.trusted_proxies):
             return {}
         said: dict[str, str] = {}
         # Of several values the last was added by the proxy next to us, which is the one we trust.
@@ -107,13 +107,14 @@ def _origin(addresses: str | None, forwarded: str | None, trusted: tuple[Network
             ipaddress.ip_address(bare)
         except ValueError:
             return None
-        if not _within(bare, trusted):
+        if not within(bare, trusted):
             return bare
     return None
 
 
 @lru_cache(maxsize=1024)
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
+def within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether one of ``networks`` holds ``address``."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket has no address: its other end is on this machine
