@@ -21,4 +21,5 @@ if __name__ == "__main__":
     lock("runtime", "pyproject.toml")
     lock("build", "requirements/build.in")
     lock("dev", "pyproject.toml", "--group", "dev", "--constraint", "requirements/runtime.txt")
+    lock("stores", "--group", "stores", "--constraint", "requirements/dev.txt")
     lock("bench", "--group", "bench", "--constraint", "requirements/dev.txt")

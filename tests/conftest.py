@@ -2,7 +2,10 @@
 
 import os
 
+from tests.buckets import azurite, google, moto, seaweedfs
 from tests.server import CI
+
+__all__ = ["azurite", "google", "moto", "seaweedfs"]
 
 if CI:  # read once; where pytest sees it, it explains a difference between megabytes in full, which takes hours
     os.environ.pop("CI")

@@ -175,7 +175,7 @@ async def test_check_tells_of_lost_files(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "zz" / "zz00").write_bytes(b"x")
     done = run("check", "--root", tmp_path)
     assert done.returncode == 0
-    assert "1 files that no fact names" in done.stdout
+    assert "1 objects that no fact names" in done.stdout
 
 
 def test_check_without_a_registry(tmp_path: Path) -> None:

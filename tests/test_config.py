@@ -108,17 +108,40 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "sweep_interval": ("3600", "3600", 3600.0),
     "unnamed_grace": ("7200", "7200", 7200.0),
     "delete_rate": ("20.5", "20.5", 20.5),
+    "redirect": ('"never"', "never", "never"),
+    "redirect_expiry": ("60", "60", 60.0),
+    "cdn_url": ('"https://cdn.example/a"', "https://cdn.example/a", "https://cdn.example/a"),
+    "object_endpoint": ('"https://s3.example"', "https://s3.example", "https://s3.example"),
+    "object_region": ('"eu-central-1"', "eu-central-1", "eu-central-1"),
+    "object_account": ('"account"', "account", "account"),
+    "object_virtual_host": ("true", "1", True),
+    "object_allow_http": ("true", "1", True),
+    "object_ca_file": ('"/etc/ca.pem"', "/etc/ca.pem", "/etc/ca.pem"),
+    "object_credentials": ('"/run/secrets/s3"', "/run/secrets/s3", "/run/secrets/s3"),
+    "object_encryption": ('"aws:kms"', "aws:kms", "aws:kms"),
+    "object_encryption_key": ('"arn:aws:kms:x"', "arn:aws:kms:x", "arn:aws:kms:x"),
+    "object_part_size": ("16777216", "16777216", 16777216),
+    "object_concurrency": ("4", "4", 4),
+    "object_connect_timeout": ("2", "2", 2.0),
+    "object_read_timeout": ("30", "30", 30.0),
+    "object_timeout": ("3600", "3600", 3600.0),
+    "object_retries": ("0", "0", 0),
+    "object_retry_timeout": ("10", "10", 10.0),
 }
 
 
 # What a setting makes no sense without.
-NEEDED = {
-    "authentication": ("htpasswd",),
-    "htpasswd": ("authentication",),
-    "tls_key": ("tls_certificate",),
-    "tls_key_password": ("tls_certificate",),
-    "tls_client_ca": ("tls_certificate",),
-    "tls_client_revocations": ("tls_certificate", "tls_client_ca"),
+NEEDED: dict[str, dict[str, str]] = {
+    "authentication": {"htpasswd": "/etc/htpasswd"},
+    "htpasswd": {"authentication": "htpasswd"},
+    "tls_key": {"tls_certificate": "/etc/tls.crt"},
+    "tls_key_password": {"tls_certificate": "/etc/tls.crt"},
+    "tls_client_ca": {"tls_certificate": "/etc/tls.crt"},
+    "tls_client_revocations": {"tls_certificate": "/etc/tls.crt", "tls_client_ca": "/etc/ca.pem"},
+    **{name: {"storage": "s3://bucket"} for name in ("redirect", "cdn_url")},
+    **{name: {"storage": "s3://bucket"} for name in NAMES if name.startswith("object_")},
+    "object_account": {"storage": "az://container"},
+    "object_encryption_key": {"storage": "s3://bucket", "object_encryption": "aws:kms"},
 }
 
 
@@ -127,8 +150,7 @@ def test_every_setting_from_file_and_environment(file: Path, name: str) -> None:
     """Each setting can be given in the file and in the environment."""
     toml, text, value = EXAMPLES[name]
     assert getattr(Settings(), name) != value
-    needed = {each: EXAMPLES[each][1] for each in NEEDED.get(name, ())}
-    variables = {f"MOORAGE_{each.upper()}": given for each, given in needed.items()}
+    variables = {f"MOORAGE_{each.upper()}": given for each, given in NEEDED.get(name, {}).items()}
     file.write_text(f"{name} = {toml}\n")
     assert getattr(load(file, variables), name) == value
     assert getattr(load(environment=variables | {f"MOORAGE_{name.upper()}": text}), name) == value
@@ -218,7 +240,31 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("host", 5, "5", "text"),
     ("storage", "s3", "'s3'", "filesystem, memory, file:///path"),
     ("storage", "", "''", "filesystem, memory, file:///path"),
+    ("storage", "ftp://bucket", "'ftp://bucket'", "s3://bucket/prefix"),
+    ("storage", "s3://", "'s3://'", "a name, /prefix or nothing"),
+    ("storage", "gs://bucket?x=1", "'gs://bucket?x=1'", "a name, /prefix or nothing"),
+    ("redirect", "always", "'always'", "with storage = s3://…, gs://…, az://…"),
+    ("cdn_url", "cdn.example", "'cdn.example'", "https?://"),
+    ("object_region", "eu", "'eu'", "with storage = s3://…"),
+    ("object_part_size", 1024, "1024", "from 5242880"),
+    ("object_retry_timeout", 600, "600", "0 to 280"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"object_endpoint": "http://s3.example"}, "http://… with object_allow_http = true"),
+        ({"object_encryption_key": "arn:x"}, "allowed with object_encryption = aws:kms"),
+        ({"storage": "s3://key:secret@bucket"}, "storage: allowed: an address without credentials"),
+        ({"object_account": "x"}, "allowed with storage = az://…"),
+    ],
+)
+def test_settings_of_a_bucket_that_do_not_fit(given: dict[str, Any], words: str) -> None:
+    """Settings of a bucket that mean nothing together stop the start, naming the one that is too much."""
+    with pytest.raises(SettingsError, match=re.escape(words)) as raised:
+        load(arguments={"storage": "s3://bucket", **given})
+    assert str(raised.value).startswith(next(iter(given)))
 
 
 @pytest.mark.parametrize(("name", "value", "shown", "words"), WRONG)

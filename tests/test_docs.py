@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import itertools
 import json
 import re
 import sqlite3
@@ -206,7 +207,8 @@ def test_actions() -> None:
 def test_libraries() -> None:
     """Every library that is required has its reason."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    required = {re.split(r"[<>=;\s]", each)[0] for each in project["dependencies"]}
+    listed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    required = {re.split(r"[<>=;\s]", each)[0] for each in listed}
     assert {row[0].split()[0] for row in rows(section(text("architecture.md"), "## Libraries"))} == required
 
 

@@ -14,13 +14,16 @@ FLOORS = {"_version": 0, "spec": 0, "storage": 1, "metadata": 1, "auth": 1, "reg
 TOP = 4  # config, build, server, cli and what else stands at the top
 # Facts name the keys of bytes, so they may see how a key is written, and nothing else of storage.
 BESIDE = {("metadata", "moorage.storage.base")}
-BACKENDS = ("moorage.storage.filesystem", "moorage.storage.memory", "moorage.metadata.sqlite")
-# Who says which backends there are. moorage check opens a root without the registry that would write to it.
-NAMES_BACKENDS = {"build", "check_command", "testing"}
+BACKENDS = (
+    *(f"moorage.storage.{each}" for each in ("filesystem", "memory", "objects")),
+    "moorage.metadata.sqlite",
+)
+# Who says which backends there are.
+NAMES_BACKENDS = {"build", "testing"}
 # What a floor may take from elsewhere; the standard library is free where it is not listed below.
 LIBRARIES = {
     "spec": {"msgspec", "blake3"},
-    "storage": set(),
+    "storage": {"obstore"},
     "metadata": {"msgspec"},
     "auth": {"argon2", "bcrypt"},
     "registry": set(),

@@ -4,16 +4,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from moorage.access import gate_of
 from moorage.auth.base import Authenticator, Authorizer
-from moorage.config import Settings, SettingsError, load
+from moorage.config import NAMES, STORAGES, Settings, SettingsError, load
+from moorage.metadata.base import Metadata
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
 from moorage.registry.policy import Policy
+from moorage.storage.base import BlobStore
 from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.storage.memory import MemoryBlobStore
 from moorage.web.app import RegistryApp
@@ -21,6 +24,10 @@ from moorage.web.options import WebOptions
 
 FACTS = "moorage.db"
 BYTES = "blobs"
+ALLOWED_FILES = {
+    "object_ca_file": "a file of certificates in PEM",
+    "object_credentials": "auto, anonymous, a file of credentials",
+}
 
 
 def open_registry(
@@ -38,20 +45,65 @@ def open_registry(
 
 def registry_of(settings: Settings, **options: Any) -> Registry:
     """The registry that ``settings`` describe; ``options`` are those of ``Registry``."""
-    return open_registry(storage_folder(settings), settings.policy(), **options)
+    return Registry(store_of(settings), metadata_of(settings), settings.policy(), **options)
 
 
-def storage_folder(settings: Settings) -> Path | None:
-    """Where the filesystem keeps facts and bytes; None for memory. Raises ``SettingsError``."""
+def store_of(settings: Settings, *, read_only: bool = False) -> BlobStore:
+    """The place for bytes that ``settings`` describe, not opened. Raises ``SettingsError``."""
+    if settings.bucket:
+        return _objects(settings)
+    folder = facts_folder(settings)
+    return MemoryBlobStore() if folder is None else FilesystemBlobStore(folder / BYTES, read_only=read_only)
+
+
+def metadata_of(settings: Settings, *, read_only: bool = False) -> Metadata:
+    """The place for facts that ``settings`` describe, not opened. Raises ``SettingsError``."""
+    folder = facts_folder(settings)
+    return SQLiteMetadata() if folder is None else SQLiteMetadata(folder / FACTS, read_only=read_only)
+
+
+def facts_folder(settings: Settings) -> Path | None:
+    """The folder that holds the facts, and the bytes unless they are in a bucket; None for memory.
+
+    Raises ``SettingsError``.
+    """
     kind, _, rest = settings.storage.partition(":")
     if kind == "memory":
         return None
-    if kind == "filesystem" and not rest:
+    if settings.bucket or (kind == "filesystem" and not rest):
         return settings.data_folder()
     url = urlsplit(settings.storage)
     if kind == "file" and url.netloc in ("", "localhost") and url.path.startswith("/"):
         return Path(unquote(url.path))
-    raise SettingsError(f"storage = {settings.storage!r}: allowed: filesystem, memory, file:///path, memory:")
+    raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")
+
+
+def place_of(settings: Settings) -> str:
+    """Where everything is kept, in words."""
+    folder = facts_folder(settings)
+    if settings.bucket:
+        return f"{settings.storage}, facts in {folder}"
+    return "memory, gone when it stops" if folder is None else str(folder)
+
+
+def _objects(settings: Settings) -> BlobStore:
+    if find_spec("obstore") is None:
+        raise SettingsError(
+            f"storage = {settings.storage!r}: obstore is missing; pip install 'moorage[objects]' brings it"
+        )
+    for name in ("object_ca_file", "object_credentials"):
+        file = getattr(settings, name)
+        if file not in (None, "auto", "anonymous") and not os.access(file, os.R_OK):
+            raise SettingsError(f"{name} = {file!r}: no such file, or not to be read; allowed: {ALLOWED_FILES[name]}")
+    from moorage.storage.buckets import BucketOptions  # noqa: PLC0415  only a bucket needs the library
+    from moorage.storage.objects import ObjectBlobStore, ObjectOptions  # noqa: PLC0415
+
+    def given(options: Any) -> dict[str, Any]:
+        fields = options.__dataclass_fields__.keys() - {"url"}
+        return {each: getattr(settings, f"object_{each}" if f"object_{each}" in NAMES else each) for each in fields}
+
+    bucket = BucketOptions(url=settings.storage, **given(BucketOptions))
+    return ObjectBlobStore(bucket, ObjectOptions(**given(ObjectOptions)))
 
 
 def create_app(

@@ -5,26 +5,23 @@ from contextlib import AsyncExitStack
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from moorage.build import BYTES, FACTS, storage_folder
+from moorage.build import FACTS, facts_folder, metadata_of, place_of, store_of
 from moorage.config import Settings, SettingsError
-from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.check import check, count, orphans
-from moorage.storage.filesystem import FilesystemBlobStore
 
 
 async def check_root(settings: Settings, *, full: bool) -> int:
     """Check the registry that ``settings`` describe; 0 if all is well, 1 if not. Raises ``SettingsError``."""
-    folder = storage_folder(settings)
+    folder = facts_folder(settings)
     if folder is None:
-        raise SettingsError(f"storage = {settings.storage!r}: allowed for a check: filesystem, file:///path")
+        raise SettingsError(f"storage = {settings.storage!r}: allowed for a check: whatever outlives its process")
     if not (folder / FACTS).is_file():
         raise SettingsError(f"root = {str(folder)!r}: there is no registry; allowed: a folder that holds {FACTS}")
     out, bars = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     problems = 0
     async with AsyncExitStack() as stack:
-        metadata = await stack.enter_async_context(SQLiteMetadata(folder / FACTS, read_only=True))
-        store = FilesystemBlobStore(folder / BYTES, read_only=True)
-        await stack.enter_async_context(store)
+        metadata = await stack.enter_async_context(metadata_of(settings, read_only=True))
+        store = await stack.enter_async_context(store_of(settings, read_only=True))
         total = await count(metadata)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
         with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:
@@ -43,10 +40,10 @@ async def check_root(settings: Settings, *, full: bool) -> int:
                 out.print(f"wrong: {problem.rule}: {problem.what}", markup=False)
         lost = [key async for key in orphans(store, metadata)]
     out.print(
-        f"{folder}: {total.repositories} repositories, {total.tags} tags, {total.manifests} manifests, "
+        f"{place_of(settings)}: {total.repositories} repositories, {total.tags} tags, {total.manifests} manifests, "
         f"{total.blobs} blobs, {total.uploads} uploads"
     )
     if lost:
-        out.print(f"{len(lost)} files that no fact names (an interrupted write leaves them; they do no harm)")
+        out.print(f"{len(lost)} objects that no fact names (an interrupted write leaves them; they do no harm)")
     out.print("nothing is wrong" if not problems else f"{problems} things are wrong")
     return 1 if problems else 0

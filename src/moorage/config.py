@@ -31,6 +31,10 @@ _NEEDS: Final = {
     "tls_client_ca": "tls_certificate",
     "tls_client_revocations": "tls_client_ca",
 }
+BUCKETS: Final = ("s3", "gs", "az")
+STORAGES: Final = (
+    "filesystem, memory, file:///path, memory:, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix"
+)
 # What Kubernetes puts into every pod for a service that is called "moorage".
 _KUBERNETES: Final = re.compile(r"MOORAGE_(SERVICE_.*|PORT_\d+_.*)")
 
@@ -131,6 +135,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unnamed_grace: Annotated[float, Meta(ge=3600, le=10 * 365 * 86400)] = 7 * 86400.0
     delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
 
+    redirect: Literal["auto", "always", "never"] = "auto"
+    redirect_expiry: Annotated[float, Meta(ge=1, le=6 * 86400)] = 1200.0
+    cdn_url: Annotated[str, Meta(pattern=r"^https?://[^?#]+$")] | None = None
+    object_endpoint: Annotated[str, Meta(pattern=r"^https?://[^?#@]+$")] | None = None
+    object_region: str | None = None
+    object_account: str | None = None
+    object_virtual_host: bool = False
+    object_allow_http: bool = False
+    object_ca_file: str | None = None
+    object_credentials: str = "auto"
+    object_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    object_encryption_key: str | None = None
+    object_part_size: Annotated[int, Meta(ge=5 * 1024 * 1024, le=1024 * 1024 * 1024)] = 8 * 1024 * 1024
+    object_concurrency: Annotated[int, Meta(ge=1, le=64)] = 2
+    object_connect_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
+    object_read_timeout: Annotated[float, Meta(ge=1, le=86400)] = 60.0
+    object_timeout: Annotated[float, Meta(ge=1, le=30 * 86400)] = 86400.0
+    object_retries: Annotated[int, Meta(ge=0, le=100)] = 10
+    object_retry_timeout: Annotated[float, Meta(ge=0, le=280)] = 30.0
+
     def __repr__(self) -> str:
         shown = ((name, value) for name in NAMES if (value := getattr(self, name)) is not None)
         return f"Settings({', '.join(f'{name}={_shown(name, value)}' for name, value in shown)})"
@@ -138,6 +162,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self) -> Policy:
         """What the registry accepts and allows."""
         return Policy(**{name: getattr(self, name) for name in Policy.__dataclass_fields__})
+
+    @property
+    def bucket(self) -> bool:
+        """Whether bytes are kept in a bucket."""
+        scheme, separator, _ = self.storage.partition("://")
+        return bool(separator) and scheme in BUCKETS
 
     def web_options(self) -> WebOptions:
         """How it is seen from outside."""
@@ -320,7 +350,37 @@ def _check(settings: Settings) -> None:
             'allowed: htpasswd names a file, and authentication has "htpasswd"; or neither'
         )
     scheme = settings.storage.partition(":")[0]
-    if scheme not in ("filesystem", "memory", "file"):
-        raise SettingsError(f"storage = {settings.storage!r}: allowed: filesystem, memory, file:///path, memory:")
+    if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
+        raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")
+    _check_bucket(settings)
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")
+
+
+def _check_bucket(settings: Settings) -> None:
+    scheme, _, place = settings.storage.partition("://")
+    for name, schemes in _CONCERNED.items():
+        value = getattr(settings, name)
+        if value != _DEFAULTS[name] and scheme not in schemes:
+            allowed_with = ", ".join(f"{each}://…" for each in schemes)
+            raise SettingsError(f"{name} = {value!r}: allowed with storage = {allowed_with}")
+    if settings.bucket and "@" in place:
+        raise SettingsError("storage: allowed: an address without credentials, which object_credentials is for")
+    if settings.bucket and not re.fullmatch(r"[^/?#@:\s]+(/[^?#\s]*)?", place):
+        raise SettingsError(f"storage = {settings.storage!r}: allowed: {scheme}://, a name, /prefix or nothing")
+    if (settings.object_endpoint or "").startswith("http://") and not settings.object_allow_http:
+        raise SettingsError(
+            f"object_endpoint = {settings.object_endpoint!r}: "
+            "allowed: https://…; http://… with object_allow_http = true"
+        )
+    if settings.object_encryption_key and settings.object_encryption in (None, "AES256"):
+        raise SettingsError("object_encryption_key: allowed with object_encryption = aws:kms, aws:kms:dsse")
+
+
+_DEFAULTS: Final = msgspec.structs.asdict(Settings())
+# Where a setting means nothing it would be taken for one that is in force.
+_CONCERNED: Final = {
+    **{name: BUCKETS for name in NAMES if name.startswith("object_") or name in ("redirect", "cdn_url")},
+    **dict.fromkeys(("object_region", "object_virtual_host", "object_encryption", "object_encryption_key"), ("s3",)),
+    "object_account": ("az",),
+}

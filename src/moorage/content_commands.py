@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 from rich.filesize import decimal
 
-from moorage.build import FACTS, registry_of, storage_folder
+from moorage.build import FACTS, facts_folder, registry_of
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.registry.explain import Holder
@@ -30,7 +30,7 @@ _out = Console(highlight=False, soft_wrap=True)
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Registry]:
     """The registry that ``settings`` describe, which must be there already; raises ``SettingsError``."""
-    folder = storage_folder(settings)
+    folder = facts_folder(settings)
     if folder is None:
         raise SettingsError(f"storage = {settings.storage!r}: another process cannot look into its memory")
     if not (folder / FACTS).is_file():

@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from moorage._version import __version__
-from moorage.build import create_app, storage_folder
+from moorage.build import create_app, facts_folder, place_of, store_of
 from moorage.config import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from moorage.web.connections import Connections
@@ -281,7 +281,9 @@ def _unusable(settings: Settings, port: int, error: OSError) -> SettingsError:
 
 
 def _check_folder(settings: Settings) -> None:
-    folder = storage_folder(settings)
+    if settings.bucket:
+        store_of(settings)  # what is wrong with the settings is said now, by one process
+    folder = facts_folder(settings)
     if folder is None:
         return
     made = [each for each in (folder, *folder.parents) if not each.exists()]
@@ -303,10 +305,9 @@ def _announcement(settings: Settings, listener: socket.socket) -> Callable[[], N
         host = "localhost"
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     scheme = "http" if settings.tls_certificate is None else "https"
-    where = storage_folder(settings) or "memory, gone when it stops"
 
     def announce() -> None:
-        print(f"Moorage {__version__} serves {scheme}://{address} from {where}")  # noqa: T201
+        print(f"Moorage {__version__} serves {scheme}://{address} from {place_of(settings)}")  # noqa: T201
         print(f"Try it: docker tag busybox {address}/busybox && docker push {address}/busybox", flush=True)  # noqa: T201
 
     return announce

@@ -52,6 +52,10 @@ class Blobs:
         if position < end:
             raise ContentLost(detail={"digest": blob.digest, "at": position})
 
+    async def url(self, blob: StoredBlob) -> str | None:
+        """Where a client can fetch the bytes by itself for ``redirect_expiry`` seconds, if there is such a place."""
+        return await self._parts.store.url(blob.key, self._parts.policy.redirect_expiry)
+
     async def mount(
         self,
         repository: str,

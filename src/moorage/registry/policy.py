@@ -56,6 +56,7 @@ class Policy:
     sweep_interval: float = 86400.0
     unnamed_grace: float = 7 * 86400.0
     delete_rate: float | None = None
+    redirect_expiry: float = 1200.0
 
     def is_immutable(self, repository: str, tag: str) -> bool:
         """Whether ``tag`` stays as it is once it names something."""

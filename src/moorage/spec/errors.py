@@ -195,5 +195,12 @@ class TooManyConnections(RegistryError):
     status, message = 503, "the registry has as many connections as it can hold; try again"
 
 
+class StorageUnavailable(ServiceUnavailable):
+    """The place for bytes does not answer, or does not let the registry in (then it is not ``passing``)."""
+
+    message = "the registry's storage does not answer; try again"
+    passing = True
+
+
 class ClientDisconnected(Exception):
     """The client went away before its body ended; nobody is left to answer."""

@@ -45,7 +45,7 @@ class BlobStore(Protocol):
         """The number of bytes under ``key``."""
 
     async def compose(self, keys: Sequence[Key]) -> Key:
-        """The key that now durably holds the bytes of ``keys`` in order: the only one of them, or a new one.
+        """The key that now durably holds the bytes of ``keys`` in order: the only one of them, unasked, or a new one.
 
         The parts stay as they are.
         """

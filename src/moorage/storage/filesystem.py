@@ -167,12 +167,10 @@ class FilesystemBlobStore:
         return self._path(key).stat().st_size
 
     async def compose(self, keys: Sequence[Key]) -> Key:
-        paths = [self._path(key) for key in keys]
-        if len(paths) == 1:
-            paths[0].stat()
+        if len(keys) == 1:
             return keys[0]
         into = new_key()
-        await self._in_thread(_join, paths, self._path(into))
+        await self._in_thread(_join, [self._path(key) for key in keys], self._path(into))
         return into
 
     async def delete(self, keys: Sequence[Key]) -> None:

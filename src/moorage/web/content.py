@@ -51,6 +51,12 @@ def content_response(request: Request, digest: Digest, size: int, media_type: st
     return _several(response, spans, size, media_type, read)
 
 
+def served_elsewhere(request: Request) -> bool:
+    """Whether another server would give the same answer, which knows neither our validators nor several ranges."""
+    asked = request.headers
+    return b"if-match" not in asked and b"if-range" not in asked and b"," not in asked.get(b"range", b"")
+
+
 def _spans(request: Request, digest: Digest, size: int) -> list[Span] | None:
     """RFC 9110 section 13.1.5: a validator that is not ours asks for the whole."""
     condition = request.header(b"if-range")

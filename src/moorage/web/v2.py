@@ -23,7 +23,7 @@ from moorage.spec.names import check_repository
 from moorage.spec.preconditions import ALWAYS, Precondition
 from moorage.web.access import OPEN, Permit
 from moorage.web.asgi import Request, Response, empty, json_response
-from moorage.web.content import content_response
+from moorage.web.content import content_response, served_elsewhere
 from moorage.web.options import WebOptions
 
 _BLOB_TYPE: Final = "application/octet-stream"
@@ -74,9 +74,16 @@ async def get_blob(call: Call) -> Response:
     blob = await call.registry.blobs.get(call.repository, call.reference)
     read = call.registry.blobs.read
 
-    return content_response(
+    response = content_response(
         call.request, blob.digest, blob.size, _BLOB_TYPE, lambda start, stop: read(blob, start, stop)
     )
+    if (
+        response.stream is not None
+        and served_elsewhere(call.request)
+        and (url := await call.registry.blobs.url(blob))
+    ):
+        return empty(307, [("Location", url), ("Docker-Content-Digest", blob.digest)])
+    return response
 
 
 async def delete_blob(call: Call) -> Response:
