@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
@@ -36,10 +37,14 @@ def main() -> int:
     peers, missing = present(options.peers)
     for name, why in missing.items():
         print(f"missing: {name}: {why}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=options.scratch) as scratch:
+    with ExitStack() as stack:
+        scratch, memory = (
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=folder))
+            for folder in (options.scratch, memory_folder(options.scratch))
+        )
         whole = len(options.peers) == len(PEERS) and not options.smoke
         where = options.output or (RESULTS / "bench" if whole else Path(scratch) / "results")
-        document, drawn = measured(options, peers, missing, Path(scratch), where)
+        document, drawn = measured(options, peers, missing, Path(scratch), Path(memory), where)
         print(table(document))
         print(summary(document))
         if options.smoke:
@@ -115,7 +120,12 @@ def present(names: Iterable[str]) -> tuple[list[Peer], dict[str, str]]:
 
 
 def measured(
-    options: argparse.Namespace, peers: Sequence[Peer], missing: dict[str, str], scratch: Path, where: Path
+    options: argparse.Namespace,
+    peers: Sequence[Peer],
+    missing: dict[str, str],
+    scratch: Path,
+    memory: Path,
+    where: Path,
 ) -> tuple[Document, bool]:
     """Run the loads one after the other; what is known is written after each, so that a run can be taken up again."""
     scale = scale_of(options)
@@ -132,7 +142,7 @@ def measured(
     drawn = True
     for name, loads in plan(options).items():
         cores = Cores.apart() if name == ONE else Cores.shared()
-        stage = Stage(halved(scale) if name == TWO else scale, scratch, cores, certificate(scratch))
+        stage = Stage(halved(scale) if name == TWO else scale, scratch, memory, cores, certificate(scratch))
         usable = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores.load)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -157,6 +167,12 @@ def plan(options: argparse.Namespace) -> dict[str, list[type[Work]]]:
 def halved(scale: Scale) -> Scale:
     """The table of two cores is the second one: two turns of it say enough."""
     return dataclasses.replace(scale, rounds=max(1, scale.rounds - 1))
+
+
+def memory_folder(otherwise: Path | None) -> Path | None:
+    """A file system in memory, if there is one with room."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and shutil.disk_usage(folder).free > 2 * 1024 * MIB else otherwise
 
 
 def check_room(loads: Sequence[str], peers: Sequence[Peer], scale: Scale, scratch: Path) -> None:

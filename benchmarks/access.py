@@ -26,7 +26,7 @@ class LoginPull(Load):
 
     @classmethod
     def seed(cls, seeds: Seeds, scale: Scale) -> None:  # noqa: ARG003 one manifest at any scale
-        seeds.manifests(REPOSITORY, [("v1", numbered_manifest(0))])
+        seeds.manifests(REPOSITORY, [(["v1"], numbered_manifest(0))])
 
     async def prepare(self) -> None:
         self.content = numbered_manifest(0)

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from benchmarks.client import Wire
-from benchmarks.lists import TagList
+from benchmarks.lists import TagList, tag_names
 from benchmarks.loads import Load, check_bytes
 from benchmarks.peers import Moorage, Peer
 from benchmarks.reads import ManifestGetTag
@@ -15,10 +15,11 @@ from benchmarks.verbs import digest_of
 
 REPOSITORY = "bench/list"
 ASKED = 1000  # different tags, spread over all
+TAGS = 10  # of a manifest
 
 
 class Grown(Moorage):
-    """Moorage with so many tags, each of a manifest of its own."""
+    """Moorage with so many tags, ten for each manifest, as releases have them."""
 
     kind = "grown"
 
@@ -41,8 +42,10 @@ class Growth(Load):
 
     @classmethod
     def seed(cls, seeds: Seeds, scale: Scale) -> None:
-        tagged = ((f"v{number:07}", numbered_manifest(number)) for number in range(scale.tags))
-        seeds.manifests(REPOSITORY, tagged)
+        count = scale.tags // TAGS
+        seeds.manifests(
+            REPOSITORY, ((tag_names(TAGS, number * TAGS), numbered_manifest(number)) for number in range(count))
+        )
 
 
 class GrowthManifest(Growth):
@@ -52,14 +55,14 @@ class GrowthManifest(Growth):
         count = self.scale.tags
         numbers = range(0, count, max(1, count // ASKED))
         self.asked: Iterator[tuple[bytes, int]] = itertools.cycle(
-            [(self._request(number), len(numbered_manifest(number))) for number in numbers]
+            [(self._request(number), len(numbered_manifest(number // TAGS))) for number in numbers]
         )
 
     def _request(self, number: int) -> bytes:
         return self.verbs.get_manifest(REPOSITORY, f"v{number:07}")
 
     async def check(self, wires: list[Wire]) -> None:
-        content = numbered_manifest(self.scale.tags - 1)
+        content = numbered_manifest(self.scale.tags // TAGS - 1)
         request = self._request(self.scale.tags - 1)
         await check_bytes(wires[0], request, digest_of(content), len(content))
 

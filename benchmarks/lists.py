@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from benchmarks.client import LoadError, Wire
@@ -15,8 +15,8 @@ REPOSITORY = "bench/list"
 REGISTRIES = frozenset({"registry"})
 
 
-def tag_names(count: int) -> list[str]:
-    return [f"v{number:07}" for number in range(count)]
+def tag_names(count: int, first: int = 0) -> list[str]:
+    return [f"v{number:07}" for number in range(first, first + count)]
 
 
 class Listing(Load):
@@ -66,7 +66,7 @@ class TagList(Listing):
 
     @classmethod
     def seed(cls, seeds: Seeds, scale: Scale) -> None:
-        seeds.manifests(REPOSITORY, zip(tag_names(scale.tags), itertools.repeat(numbered_manifest(0)), strict=False))
+        seeds.manifests(REPOSITORY, [(tag_names(scale.tags), numbered_manifest(0))])
 
     def first(self) -> str:
         start = int(self.scale.tags * self.after)
@@ -125,8 +125,10 @@ class Referrers(Listing):
     @classmethod
     def seed(cls, seeds: Seeds, scale: Scale) -> None:
         subject = numbered_manifest(0)
-        referring = ((None, numbered_manifest(number, subject)) for number in range(scale.referrers))
-        seeds.manifests(REPOSITORY, itertools.chain([("v1", subject)], referring))
+        referring: Iterator[tuple[list[str], bytes]] = (
+            ([], numbered_manifest(number, subject)) for number in range(scale.referrers)
+        )
+        seeds.manifests(REPOSITORY, itertools.chain([(["v1"], subject)], referring))
 
     def first(self) -> str:
         return f"/v2/{REPOSITORY}/referrers/{digest_of(numbered_manifest(0))}"

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 from benchmarks.scale import Scale
 from benchmarks.seeds import FactSeeds, LayoutSeeds, LinkSeeds, ListedLayoutSeeds, Seeds
-from moorage.config import Settings
 
 TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage-ci" / "bin"
 
@@ -24,7 +23,6 @@ TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moor
 USER, PASSWORD = "benchmark", "only for this machine"
 # Of the password, at the least cost that there is.
 BCRYPT = "$2b$04$m4HSjBadws3VQtYVQ6uhseqeGez3eqySjmjizZBcSU5WwbmXJs0Cm"
-ACCOUNTS = {"users", "htpasswd"}  # settings of which access control needs one
 
 
 def tool(name: str) -> Path | None:
@@ -106,12 +104,6 @@ class Moorage(Peer):
         )
         return None if run.returncode == 0 else (run.stderr.strip().splitlines() or ["it does not start"])[-1]
 
-    def lacks(self, load: str) -> str | None:
-        known = set(Settings.__struct_fields__)
-        if load == "login-pull" and not known & ACCOUNTS:
-            return "it has no access control yet"
-        return super().lacks(load)
-
     def version(self) -> str:
         return said(sys.executable, "-m", "moorage", "--version")
 
@@ -126,6 +118,8 @@ class Moorage(Peer):
                 "MOORAGE_TLS_CERTIFICATE": str(place.certificate.chain),
                 "MOORAGE_TLS_KEY": str(place.certificate.key),
             }
+        if place.accounts:
+            settings |= {"MOORAGE_AUTHENTICATION": '["htpasswd"]', "MOORAGE_HTPASSWD": str(place.htpasswd())}
         return settings
 
 

@@ -167,7 +167,7 @@ def quiet(document: Document) -> list[str]:
 
 
 def times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} x"
+    return "-" if value is None else f"{value:.2f} x" if value >= 0.1 else f"{value:.2g} x"
 
 
 def duration(seconds: float) -> str:

@@ -49,13 +49,14 @@ class Seeds(ABC):
     """Writes into the root of a registry that is not running."""
 
     shared: ClassVar[bool] = False  # whether several peers can read the same root
+    scattered: ClassVar[bool] = True  # in so many files that a disk takes minutes to make and to remove them
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @abstractmethod
-    def manifests(self, repository: str, tagged: Iterable[tuple[str | None, bytes]]) -> None:
-        """Manifests whose only blob is ``EMPTY_CONFIG``, each with its tag, if it has one."""
+    def manifests(self, repository: str, tagged: Iterable[tuple[Sequence[str], bytes]]) -> None:
+        """Different manifests whose only blob is ``EMPTY_CONFIG``, each after its tags."""
 
     @abstractmethod
     def repositories(self, names: Sequence[str]) -> None:
@@ -65,29 +66,30 @@ class Seeds(ABC):
 class FactSeeds(Seeds):
     """Moorage: the facts of a push, by the units that a push runs, many in one transaction."""
 
-    def manifests(self, repository: str, tagged: Iterable[tuple[str | None, bytes]]) -> None:
-        asyncio.run(self._write((repository, tag, content) for tag, content in tagged))
+    scattered = False
+
+    def manifests(self, repository: str, tagged: Iterable[tuple[Sequence[str], bytes]]) -> None:
+        asyncio.run(self._write((repository, tags, content) for tags, content in tagged))
 
     def repositories(self, names: Sequence[str]) -> None:
         content = numbered_manifest(0)
-        asyncio.run(self._write((name, "v1", content) for name in names))
+        asyncio.run(self._write((name, ["v1"], content) for name in names))
 
-    async def _write(self, pushes: Iterator[tuple[str, str | None, bytes]]) -> None:
+    async def _write(self, pushes: Iterator[tuple[str, Sequence[str], bytes]]) -> None:
         async with open_registry(self.root) as registry:
             await registry.uploads.push("bench/seeds", EMPTY_CONFIG.digest, pieces(EMPTY_CONFIG))
         async with SQLiteMetadata(self.root / FACTS) as metadata:
             while batch := list(itertools.islice(pushes, BATCH)):
                 await metadata.transact(self._push, batch)
 
-    def _push(self, batch: Iterable[tuple[str, str | None, bytes]]) -> Unit[None]:
+    def _push(self, batch: Iterable[tuple[str, Sequence[str], bytes]]) -> Unit[None]:
         change = Change(time.time())
         held: set[str] = set()
-        for repository, tag, content in batch:
+        for repository, tags, content in batch:
             if repository not in held:
                 held.add(repository)
                 yield from repositories.make(repository)
                 yield from blobs.mount(repository, Digest(EMPTY_CONFIG.digest), None, change)
-            tags = () if tag is None else (tag,)
             facts = parse(content, MANIFEST)
             push = Push(repository, Digest(digest_of(content)), content, facts, tags, ALWAYS, frozenset())
             yield from manifest_changes.push(push, change)
@@ -101,22 +103,21 @@ class LinkSeeds(Seeds):
 
     shared = True
 
-    def manifests(self, repository: str, tagged: Iterable[tuple[str | None, bytes]]) -> None:
+    def manifests(self, repository: str, tagged: Iterable[tuple[Sequence[str], bytes]]) -> None:
         home = self.root / "docker/registry/v2/repositories" / repository
         self._link(home / "_layers", self._data(bytes(EMPTY_CONFIG)))
-        for content, group in itertools.groupby(tagged, key=lambda each: each[1]):
+        for tags, content in tagged:
             digest = self._data(content)
             self._link(home / "_manifests/revisions", digest)
-            for tag, _ in group:
-                if tag is not None:
-                    current = home / "_manifests/tags" / tag / "current"
-                    current.mkdir(parents=True)
-                    (current / "link").write_text(digest)
+            for tag in tags:
+                current = home / "_manifests/tags" / tag / "current"
+                current.mkdir(parents=True)
+                (current / "link").write_text(digest)
 
     def repositories(self, names: Sequence[str]) -> None:
         content = numbered_manifest(0)
         for name in names:
-            self.manifests(name, [("v1", content)])
+            self.manifests(name, [(["v1"], content)])
 
     def _data(self, content: bytes) -> str:
         digest = digest_of(content)
@@ -136,27 +137,24 @@ class LinkSeeds(Seeds):
 class LayoutSeeds(Seeds):
     """zot and olareg: an OCI image layout for each repository."""
 
-    def manifests(self, repository: str, tagged: Iterable[tuple[str | None, bytes]]) -> None:
+    def manifests(self, repository: str, tagged: Iterable[tuple[Sequence[str], bytes]]) -> None:
         home = self.root / repository
         store = home / "blobs/sha256"
         store.mkdir(parents=True)
         (home / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
         self._put(store, bytes(EMPTY_CONFIG))
         listed: list[dict[str, Any]] = []
-        for content, group in itertools.groupby(tagged, key=lambda each: each[1]):
-            digest = self._put(store, content)
+        for tags, content in tagged:
             kind = json.loads(content)["mediaType"]
-            for tag, _ in group:
-                descriptor: dict[str, Any] = {"mediaType": kind, "digest": digest, "size": len(content)}
-                if tag is not None:
-                    descriptor["annotations"] = {"org.opencontainers.image.ref.name": tag}
-                listed.append(descriptor)
+            described = {"mediaType": kind, "digest": self._put(store, content), "size": len(content)}
+            names = [{"org.opencontainers.image.ref.name": tag} for tag in tags]
+            listed += [described | {"annotations": name} for name in names] or [described]
         (home / "index.json").write_text(json.dumps(index_of(listed)))
 
     def repositories(self, names: Sequence[str]) -> None:
         content = numbered_manifest(0)
         for name in names:
-            self.manifests(name, [("v1", content)])
+            self.manifests(name, [(["v1"], content)])
 
     def _put(self, store: Path, content: bytes) -> str:
         digest = digest_of(content)
@@ -167,7 +165,7 @@ class LayoutSeeds(Seeds):
 class ListedLayoutSeeds(LayoutSeeds):
     """olareg: it learns of referrers in a layout from the list under the subject's fallback tag."""
 
-    def manifests(self, repository: str, tagged: Iterable[tuple[str | None, bytes]]) -> None:
+    def manifests(self, repository: str, tagged: Iterable[tuple[Sequence[str], bytes]]) -> None:
         given = list(tagged)
         listed: dict[str, list[dict[str, Any]]] = {}
         for _, content in given:
@@ -176,7 +174,7 @@ class ListedLayoutSeeds(LayoutSeeds):
                 described = {"mediaType": MANIFEST, "digest": digest_of(content), "size": len(content)}
                 described |= {key: document[key] for key in ("artifactType", "annotations")}
                 listed.setdefault(subject["digest"], []).append(described)
-        lists = [(digest.replace(":", "-"), json.dumps(index_of(each)).encode()) for digest, each in listed.items()]
+        lists = [([digest.replace(":", "-")], json.dumps(index_of(each)).encode()) for digest, each in listed.items()]
         super().manifests(repository, [*given, *lists])
 
 
