@@ -1,6 +1,5 @@
 """``moorage user``, ``key`` and ``access`` as real processes, and what a running server makes of them at once."""
 
-import base64
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import bcrypt
 import httpx
 import pytest
 
+from tests.login import basic
 from tests.server import Server, running
 from tests.support import LAYER, digest_of
 
@@ -47,10 +47,6 @@ class Commands:
 @pytest.fixture
 def moorage(tmp_path: Path) -> Commands:
     return Commands(tmp_path / "root")
-
-
-def basic(name: str, password: str) -> dict[str, str]:
-    return {"authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
 
 
 def test_users(moorage: Commands, tmp_path: Path) -> None:

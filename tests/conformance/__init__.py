@@ -1,7 +1,7 @@
 """Conformance: the official suite, a matrix of our own, and the client that the matrix pushes and pulls with."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
 import httpx
@@ -36,14 +36,16 @@ class Door:
     """A client of one registry, which compares each answer with the specification.
 
     With ``scatter`` each request has a connection of its own, so that any worker may get it. ``sparse`` is what the
-    registry allows. A path is relative to ``/v2/``.
+    registry allows. ``headers`` go with each request. A path is relative to ``/v2/``.
     """
 
-    def __init__(self, host: str, *, scatter: bool = False, sparse: bool = False) -> None:
-        self.host, self.sparse = host, sparse
+    def __init__(
+        self, host: str, *, scatter: bool = False, sparse: bool = False, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.host, self.sparse, self.headers = host, sparse, dict(headers or {})
         self._base = httpx.URL(f"http://{host}/v2/")
         limits = httpx.Limits(max_keepalive_connections=0 if scatter else 1)
-        self._client = httpx.Client(limits=limits, timeout=30, trust_env=False)
+        self._client = httpx.Client(limits=limits, timeout=30, trust_env=False, headers=self.headers)
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from tests.login import NAME, PASSWORD, logged_in
 from tests.server import running
 
 MODULE = "github.com/opencontainers/distribution-spec/conformance"
@@ -39,10 +40,11 @@ class Case:
     workers: int = 1
     sparse: bool = False
     mounted: bool = False
+    basic: bool = False
 
     def __str__(self) -> str:
         server = "mounted under FastAPI" if self.mounted else f"{self.workers} worker{'s' * (self.workers > 1)}"
-        return f"{self.version}, {server}{', sparse' * self.sparse}"
+        return f"{self.version}, {server}{', sparse' * self.sparse}{', basic' * self.basic}"
 
 
 CASES = (
@@ -52,6 +54,8 @@ CASES = (
     Case("dev", sparse=True),
     Case("dev", workers=4, sparse=True),
     Case("dev", mounted=True, sparse=True),
+    Case("1.1", basic=True),
+    Case("dev", workers=4, sparse=True, basic=True),
 )
 
 
@@ -80,6 +84,8 @@ def find_suite(given: str | None) -> str | None:
 @contextmanager
 def _server(case: Case, folder: Path) -> Iterator[str]:
     environment = {"MOORAGE_SPARSE": "all" if case.sparse else "none"}
+    if case.basic:
+        environment |= logged_in(folder / "htpasswd").settings
     if not case.mounted:
         with running(folder / "root", "--workers", str(case.workers), **environment) as server:
             yield server.host
@@ -105,6 +111,8 @@ def run(suite: str, case: Case, results: Path) -> tuple[int, int, int, int]:
             "OCI_RESULTS_DIR": str(results),
             "OCI_DATA_SPARSE": str(case.sparse).lower(),
         }
+        if case.basic:
+            environment |= {"OCI_USERNAME": NAME, "OCI_PASSWORD": PASSWORD}
         ended = subprocess.run(
             [suite], env=environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False
         )

@@ -23,6 +23,7 @@ from tests.conformance import BLOB_WAYS, OCTETS, Door, by_digest, chunk, codes_o
 from tests.conformance import material as m
 from tests.conformance.material import ALGORITHMS, Blob, Maker, Manifest
 from tests.conformance.mounted import mounted
+from tests.login import logged_in
 from tests.server import running
 
 SERVERS: Final = ("1 worker", "4 workers", "mounted")
@@ -86,11 +87,13 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     folder = tmp_path_factory.mktemp("conformance")
     with ExitStack() as stack:
         one = stack.enter_context(running(folder / "1 worker"))
-        four = stack.enter_context(running(folder / "4 workers", "--workers", "4"))
+        # This one asks for a name and a password: nothing of the specification changes by that.
+        login = logged_in(folder / "htpasswd")
+        four = stack.enter_context(running(folder / "4 workers", "--workers", "4", **login.settings))
         host = stack.enter_context(mounted(folder / "mounted", sparse="all"))
         made = {
             "1 worker": Door(one.host),
-            "4 workers": Door(four.host, scatter=True),
+            "4 workers": Door(four.host, scatter=True, headers=login.headers),
             "mounted": Door(host, sparse=True),
         }
         for door in made.values():
@@ -383,8 +386,12 @@ def test_head_has_no_body(door: Door, repository: str, make: Maker) -> None:
             socket.create_connection((host, int(port)), timeout=10) as connection,
             connection.makefile("rb") as answer,
         ):
-            request = f"HEAD /v2/{repository}/{path} HTTP/1.1\r\nHost: {door.host}\r\nConnection: close\r\n\r\n"
-            connection.sendall(request.encode())
+            headers = {"Host": door.host, "Connection": "close"} | door.headers
+            lines = [
+                f"HEAD /v2/{repository}/{path} HTTP/1.1",
+                *(f"{name}: {value}" for name, value in headers.items()),
+            ]
+            connection.sendall("\r\n".join([*lines, "", ""]).encode())
             status, _, rest = answer.read().partition(b"\r\n")
         assert status.split()[1] == (b"404" if path in MISSING else b"200")
         assert rest.endswith(b"\r\n\r\n")

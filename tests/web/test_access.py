@@ -15,6 +15,7 @@ from moorage.auth.rules import Rule, Rules
 from moorage.spec.actions import Action
 from moorage.spec.errors import Unauthorized
 from moorage.spec.routes import ENDPOINTS, Endpoint
+from tests import login
 from tests.support import (
     CONFIG,
     HOST,
@@ -52,7 +53,7 @@ class Names:
 
 
 def basic(name: str, password: str = "right") -> dict[str, str]:
-    return {"authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
+    return login.basic(name, password)
 
 
 def allow(who: str, repositories: str, *actions: Action) -> Rule:

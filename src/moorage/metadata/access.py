@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.errors import RegistryError
 
@@ -98,7 +98,7 @@ def remove_key(name: str, change: Change) -> Unit[None]:
 def note_uses(uses: dict[str, float]) -> Unit[None]:
     """When each API key was last used; this is no event."""
     for name, at in uses.items():
-        yield from run("set_api_key_used", name, at)
+        yield from later("set_api_key_used", name, at)
 
 
 async def rules(metadata: Metadata) -> list[StoredRule]:
@@ -108,18 +108,19 @@ async def rules(metadata: Metadata) -> list[StoredRule]:
 
 def add_rule(rule: StoredRule, words: str, change: Change) -> Unit[int]:
     """Add a rule, which ``words`` describe; its number."""
-    row = (int(rule.allow), rule.who, rule.repositories, rule.actions, change.at)
-    (number,) = (yield from run("add_access_rule", *row))[0]
-    yield from run("raise_access_version")
+    ((last,),) = yield from run("last_access_rule")
+    number = int(last) + 1
+    yield from later("add_access_rule", number, int(rule.allow), rule.who, rule.repositories, rule.actions, change.at)
+    yield from later("raise_access_version")
     yield from change.record("rule.add", "", after=words)
-    return int(number)
+    return number
 
 
 def remove_rule(number: int, change: Change) -> Unit[None]:
     """Remove a rule; raises ``NotThere``."""
     if (yield from one("remove_access_rule", number)) is None:
         raise _no("rule", str(number))
-    yield from run("raise_access_version")
+    yield from later("raise_access_version")
     yield from change.record("rule.remove", "", before=str(number))
 
 

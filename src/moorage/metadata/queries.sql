@@ -398,9 +398,11 @@ UPDATE api_keys SET used_at = $2 WHERE name = $1 AND (used_at IS NULL OR used_at
 -- name: access_rules
 SELECT id, allow, who, repositories, actions FROM access_rules ORDER BY id;
 
+-- name: last_access_rule
+SELECT COALESCE(MAX(id), 0) FROM access_rules;
+
 -- name: add_access_rule
-INSERT INTO access_rules (id, allow, who, repositories, actions, created_at)
-SELECT COALESCE(MAX(id), 0) + 1, $1, $2, $3, $4, $5 FROM access_rules RETURNING id;
+INSERT INTO access_rules (id, allow, who, repositories, actions, created_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: remove_access_rule
 DELETE FROM access_rules WHERE id = $1 RETURNING id;

@@ -25,9 +25,18 @@ from moorage.spec.errors import ServiceUnavailable, StorageFull
 
 _BUSY_SECONDS: Final = 30
 _STATEMENTS: Final = 256
-# Questions of every pull: their answers are kept while nobody commits.
+# Questions of every pull, and of who may pull: their answers are kept while nobody commits.
 _KEPT: Final = frozenset(
-    {"manifest_by_tag", "manifest_by_digest", "describe_by_tag", "describe_by_digest", "blob_of_repository"}
+    {
+        "manifest_by_tag",
+        "manifest_by_digest",
+        "describe_by_tag",
+        "describe_by_digest",
+        "blob_of_repository",
+        "access_version",
+        "user",
+        "api_key",
+    }
 )
 _MOST_UNITS: Final = 256  # in one transaction
 _FULL: Final = frozenset(
