@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from moorage.auth.attempts import Attempts
 from moorage.auth.base import Authenticator, Authorizer
 from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.auth.certificates import CertificateAuthenticator
@@ -44,7 +45,7 @@ def gate_of(
         known = Known(settings, registry, [source(registry) for source in sources])
         asked = [*authenticators, *(make_one(known) for make_one in named)]
         if known.sources:  # the last: keys and tokens also come as passwords, and are known by their form
-            asked.append(Passwords(known.sources))
+            asked.append(Passwords(known.sources, attempts=Attempts(settings.login_delay)))
         return Gate(asked, authorizer or authorize(known), options)
 
     return make

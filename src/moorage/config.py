@@ -122,6 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_identity: Rate | None = None
     request_burst: Annotated[float, Meta(ge=1, le=3600)] = 10.0
     uploads_per_identity: Count | None = 128
+    login_delay: Annotated[float, Meta(ge=0, le=3600)] = 60.0
     connections: Count | None = None
     connections_per_address: Count | None = None
     upload_expiry: Annotated[float, Meta(ge=1, le=10 * 365 * 86400)] = 86400.0

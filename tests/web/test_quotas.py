@@ -8,10 +8,11 @@ import httpx
 import pytest
 
 from moorage import Registry, create_app, open_registry
+from moorage.auth.addresses import client_of
 from moorage.auth.rules import Rule, Rules
 from moorage.spec.actions import Action
 from moorage.spec.errors import TooManyRequests
-from moorage.web.quotas import Meter, Quotas, client_of
+from moorage.web.quotas import Meter, Quotas
 from tests.support import LAYER, digest_of, errors, pieces, served
 from tests.web.test_access import Names, basic
 

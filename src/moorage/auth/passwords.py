@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from moorage.auth.attempts import WRONG, Attempts
 from moorage.auth.base import Challenge, Credentials, Identity
 from moorage.spec.errors import Unauthorized
 
 BASIC: Final = Challenge("Basic", (("realm", "Moorage"), ("charset", "UTF-8")))
-WRONG: Final = "wrong name or password"
 REMEMBERED: Final = 60.0  # seconds
 _MOST: Final = 10_000  # remembered at once
 _THREADS: Final = 2
@@ -83,10 +83,12 @@ class Passwords:
         self,
         sources: Sequence[PasswordSource],
         *,
+        attempts: Attempts | None = None,
         verify: Callable[[str, str], bool] = verify_password,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sources = tuple(sources)
+        self._attempts = attempts or Attempts(0)
         self._verify = verify
         self._clock = clock
         self._key = os.urandom(32)
@@ -101,7 +103,7 @@ class Passwords:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
-        """Whose password it is; None for an unknown name."""
+        """Whose password it is; None for an unknown name. Raises ``Unauthorized``, ``TooManyRequests``."""
         name, password = credentials.name, credentials.password
         if name is None or password is None:
             return None
@@ -113,7 +115,8 @@ class Passwords:
             until, checked, identity = known
             if checked == entry and identity.method == source.method and self._clock() < until:
                 return identity
-        right = await self._check(secret, source, entry, password)
+        with self._attempts.one(name, credentials.address, secret) as attempt:
+            right = attempt.right = await self._check(secret, source, entry, password)
         if source is None or entry is None:
             return None
         if not right:

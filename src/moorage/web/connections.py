@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+from moorage.auth.addresses import client_of
 from moorage.spec.errors import RegistryError, TooManyConnections, TooManyRequests
 from moorage.web.asgi import Request
 from moorage.web.connection import Connection
 from moorage.web.heads import date_line
 from moorage.web.limits import Limits
 from moorage.web.options import Network, within
-from moorage.web.quotas import client_of
 
 _TICK: Final = 1.0
 _SHORTEST_TICK: Final = 0.05

@@ -5,15 +5,14 @@ refused only where he would wait too long.
 """
 
 import asyncio
-import ipaddress
 import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
+from moorage.auth.addresses import client_of
 from moorage.auth.base import ANONYMOUS
 from moorage.spec.errors import TooManyRequests
 
@@ -21,7 +20,6 @@ REQUEST_PATIENCE: Final = 10.0  # seconds that a request waits for its turn
 UPLOAD_PATIENCE: Final = 30.0  # the same for a body
 _KNOWN: Final = 50_000  # clients that are remembered
 _ROUNDING: Final = 1e-6  # seconds
-_SITE: Final = 64  # bits of an IPv6 address that are one client's: whoever has one has all of its network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +149,3 @@ class _Turns:
             yield
         finally:
             self._places.release()
-
-
-@lru_cache(maxsize=4096)
-def client_of(address: str | None) -> str | None:
-    """What counts as one client: an IPv4 address or an IPv6 network; None where there is no address."""
-    try:
-        found = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((found, _SITE), strict=False))
