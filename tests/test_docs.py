@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
 # Outside the specification, and so outside its table of endpoints.
-SERVICES = {(method, path) for method in ("GET", "HEAD") for path in ("/healthz", "/openapi.json")}
+SERVICES = {(method, path) for method in ("GET", "HEAD") for path in ("/healthz", "/openapi.json", "/v2/token/keys")}
+SERVICES |= {("GET", "/v2/token"), ("POST", "/v2/token"), ("POST", "/v2/token/revoke")}
 
 
 def text(name: str) -> str:
@@ -102,7 +103,7 @@ def test_setting(name: str) -> None:
     part = section(text("configuration.md"), f"### `{name}`")
     facts = re.match(
         r"\n- variable `(?P<variable>\w+)`(?:, option (?P<options>.+))?\n- default: (?P<default>.+)\n"
-        r"- allowed: (?P<allowed>.+)\n\n(?P<prose>\S.*)",
+        r"- allowed: (?P<allowed>[^\n]+)\n\n(?P<prose>\S.*)",
         part,
         re.DOTALL,
     )

@@ -25,7 +25,7 @@ LIBRARIES = {
     "spec": {"msgspec", "blake3"},
     "storage": {"obstore"},
     "metadata": {"msgspec"},
-    "auth": {"argon2", "bcrypt"},
+    "auth": {"argon2", "bcrypt", "cryptography", "jwt", "msgspec"},
     "registry": set(),
     "web": {"msgspec", "httptools"},
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from moorage.web.options import WebOptions
 
 AUTHENTICATORS: Final = "moorage.authenticators"
 AUTHORIZERS: Final = "moorage.authorizers"
+TOKENS: Final = "tokens"
+ISSUERS: Final = "issuers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ def gate_of(
     sources = [_SOURCES[name](settings) for name in settings.authentication if name in _SOURCES]
     names = [name for name in settings.authentication if name not in _SOURCES]
     named = [_part("authentication", name, AUTHENTICATORS, _AUTHENTICATORS) for name in names]
+    if {TOKENS, ISSUERS} & set(settings.authentication):
+        token_parts()  # so that what is missing stops the start
     authorize = _part("authorization", settings.authorization, AUTHORIZERS, _AUTHORIZERS)
     if not authenticators and authorizer is None and not settings.authentication:
         return None
@@ -46,7 +51,10 @@ def gate_of(
         asked = [*authenticators, *(make_one(known) for make_one in named)]
         if known.sources:  # the last: keys and tokens also come as passwords, and are known by their form
             asked.append(Passwords(known.sources, attempts=Attempts(settings.login_delay)))
-        return Gate(asked, authorizer or authorize(known), options)
+        gate = Gate(asked, authorizer or authorize(known), options)
+        if TOKENS in settings.authentication:
+            token_parts().open_endpoint(gate)
+        return gate
 
     return make
 
@@ -74,10 +82,26 @@ def _htpasswd(settings: Settings) -> Callable[[Registry], PasswordSource]:
     return lambda _: source
 
 
+def token_parts() -> Any:
+    """The module that composes tokens; raises ``SettingsError`` where its libraries are missing."""
+    try:
+        return import_module("moorage.token_access")
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"tokens and issuers need {error.name}, which is missing; install moorage with the extra: moorage[tokens]"
+        ) from error
+
+
+def _made(make: Callable[[Settings, Registry], Authenticator], known: Known) -> Authenticator:
+    return make(known.settings, known.registry)
+
+
 _SOURCES: Final = {"users": _users, "htpasswd": _htpasswd}
 _AUTHENTICATORS: Final[dict[str, Callable[[Known], Authenticator]]] = {
     CERTIFICATE: lambda known: CertificateAuthenticator(known.settings.tls_client_name),
     "keys": lambda known: known.registry.access.key_authenticator(known.sources),
+    ISSUERS: lambda known: _made(token_parts().issuers_of, known),
+    TOKENS: lambda known: _made(token_parts().tokens_of, known),
 }
 _AUTHORIZERS: Final[dict[str, Callable[[Known], Authorizer]]] = {
     "rules": lambda known: known.registry.access.authorizer(settled_rules(known.settings)),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from moorage.auth.passwords import PasswordSource
     from moorage.config import Settings
     from moorage.registry import Registry
+    from moorage.registry.tokens import Tokens
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
 Root = Annotated[str | None, typer.Option("--root", metavar="FOLDER", help="Folder of the filesystem storage.")]
@@ -34,6 +35,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
 _OPTIONS: Final[dict[str, Any]] = {"no_args_is_help": True, "context_settings": _HELP}
 
+token = typer.Typer(help="The registry's own tokens: the keys that sign them, and refresh tokens.", **_OPTIONS)
 user = typer.Typer(help="Users that the registry keeps, with their passwords.", **_OPTIONS)
 key = typer.Typer(help="API keys, for scripts and machines.", **_OPTIONS)
 access = typer.Typer(help="Rules: who may do what.", **_OPTIONS)
@@ -217,6 +219,54 @@ def explain(
 
     if not _change(config, root, work):
         raise typer.Exit(1)
+
+
+@token.command("rotate-key")
+def rotate_key(
+    *,
+    now: Annotated[bool, typer.Option("--now", help="Let no token of an earlier key be good any more.")] = False,
+    config: Config = None,
+    root: Root = None,
+) -> None:
+    """Sign tokens with a new key; the one before verifies until its last token is over."""
+    settings = _load(config, root)
+
+    async def work(registry: "Registry") -> None:
+        print(f"key {await _tokens(settings, registry).rotate_key(at_once=now)}")  # noqa: T201
+
+    _change(config, root, work)
+
+
+@token.command("keys")
+def list_signing_keys(*, config: Config = None, root: Root = None) -> None:
+    """List the keys of tokens: the one that signs, and those that still verify."""
+
+    async def work(registry: "Registry") -> None:
+        from moorage.metadata.tokens import keys  # noqa: PLC0415
+
+        for each in await keys(registry.metadata, registry.clock()):
+            until = "signs" if each.expires_at is None else f"verifies until {_day(each.expires_at)}"
+            print(f"{each.kid} {each.algorithm}; made {_day(each.created_at)}; {until}")  # noqa: T201
+
+    _change(config, root, work)
+
+
+@token.command("revoke")
+def revoke_refresh_tokens(name: Name, *, config: Config = None, root: Root = None) -> None:
+    """Revoke every refresh token of a user: wherever NAME logged in, NAME has to log in again."""
+    settings = _load(config, root)
+
+    async def work(registry: "Registry") -> None:
+        print(f"{await _tokens(settings, registry).revoke_all_of(name)} logins revoked")  # noqa: T201
+
+    _change(config, root, work)
+
+
+def _tokens(settings: "Settings", registry: "Registry") -> "Tokens":
+    from moorage.access import token_parts  # noqa: PLC0415
+
+    found: Tokens = token_parts().tokens_of(settings, registry)
+    return found
 
 
 async def _identity(registry: "Registry", settings: "Settings", who: str, groups: Sequence[str]) -> "Identity":

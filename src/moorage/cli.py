@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(access_commands.user, name="user")
 app.add_typer(access_commands.key, name="key")
 app.add_typer(access_commands.access, name="access")
+app.add_typer(access_commands.token, name="token")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
 Storage = Annotated[

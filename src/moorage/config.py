@@ -15,13 +15,14 @@ from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.auth.certificates import NameFrom
 from moorage.auth.rules import Rule
 from moorage.auth.words import make_rule
+from moorage.issuer_settings import IssuerSetting, check_issuers
 from moorage.registry.policy import ImmutableTags, Policy
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
 from moorage.web.quotas import Quotas
 
-_LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags")
+_LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags", "issuers")
 PREFIX: Final = "MOORAGE_"
 SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
 # What a setting makes no sense without.
@@ -101,6 +102,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     htpasswd: str | None = None
     authorization: str = "rules"
     rules: list[AccessRule] = []
+    token_service: Annotated[str, Meta(pattern=r"^[!#-\[\]-~]+$")] | None = None
+    token_algorithm: Literal["EdDSA", "ES256"] = "EdDSA"  # noqa: S105  no secret
+    token_lifetime: Annotated[float, Meta(ge=60, le=86400)] = 300.0
+    refresh_token_lifetime: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 30 * 86400.0
+    issuers: list[IssuerSetting] = []
     open_access: bool = False
 
     location: Literal["relative", "absolute"] = "relative"
@@ -350,6 +356,10 @@ def _check(settings: Settings) -> None:
             f"htpasswd = {settings.htpasswd!r}, authentication = {settings.authentication}: "
             'allowed: htpasswd names a file, and authentication has "htpasswd"; or neither'
         )
+    try:
+        check_issuers(settings.issuers, settings.authentication)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     scheme = settings.storage.partition(":")[0]
     if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")

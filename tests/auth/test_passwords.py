@@ -54,7 +54,7 @@ async def test_right_password_is_checked_once_a_minute() -> None:
         identity = await passwords.authenticate(shown("alice", "sesame"))
         now[0] += 0.5
     assert identity is not None
-    assert identity == Identity("alice", frozenset({"dev"}), "test", local=True)
+    assert identity == Identity("alice", frozenset({"dev"}), "test", local=True, proof=identity.proof)
     assert len(verify.asked) == 1
     now[0] += 11
     await passwords.authenticate(shown("alice", "sesame"))
@@ -219,3 +219,20 @@ def test_what_is_no_hash_is_of_no_password(hashed: str) -> None:
 
 def test_challenge() -> None:
     assert Passwords([]).challenges == (BASIC,)
+
+
+async def test_recall() -> None:
+    """Whoever was let in is known again, with the groups of now, until his password is another or he is gone."""
+    users = {"alice": entry("sesame", "dev")}
+    passwords = Passwords([Source({}), Source(users)], verify=Verify())
+    identity = await passwords.authenticate(shown("alice", "sesame"))
+    assert identity is not None
+    assert identity.proof
+    assert identity.method in passwords.methods
+    assert await passwords.recall(identity) == identity
+    users["alice"] = entry("sesame", "ops")
+    assert (await passwords.recall(identity) or identity).groups == {"ops"}
+    users["alice"] = entry("other", "dev")
+    assert await passwords.recall(identity) is None
+    del users["alice"]
+    assert await passwords.recall(identity) is None

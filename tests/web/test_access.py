@@ -453,15 +453,15 @@ class Tokens:
         ("GET", "/v2/_catalog", "registry:catalog:*"),
     ],
 )
-async def test_challenges_of_every_scheme(guarded: Guarded, method: str, path: str, scope: str | None) -> None:
-    """Each scheme that is on has a header of its own, once, and the token's says what to ask for, where."""
+async def test_challenge_of_the_token_flow(guarded: Guarded, method: str, path: str, scope: str | None) -> None:
+    """Where tokens can be fetched nothing else is named, and it is said what to ask for, where."""
     app = create_app(guarded.registry, authenticators=[Names(), Tokens(), Names()], public_url="https://a.test/b")
     client = await guarded.stack.enter_async_context(served(app))
     for headers in ({}, {"authorization": "Bearer x"}):
         response = await client.request(method, path, headers=headers)
         assert response.status_code == 401
         bearer = 'Bearer realm="https://a.test/b/token",service="here"' + (f',scope="{scope}"' if scope else "")
-        assert response.headers.get_list("www-authenticate") == [BASIC, bearer]
+        assert response.headers.get_list("www-authenticate") == [bearer]
 
 
 async def test_challenge_names_the_address_that_was_asked(guarded: Guarded) -> None:

@@ -4,9 +4,9 @@ A request's ``Credentials`` are shown to one ``Authenticator`` after the other, 
 ``Identity``. The ``Authorizer`` says what that identity may do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from moorage.spec.actions import Action
 
@@ -55,8 +55,12 @@ class Identity:
 
     ``method`` says how that was proved. ``local`` is whom the registry knows by itself (its users and its htpasswd
     file) rather than by what an issuer says. ``scope`` is the most that this identity may do, whatever the rules
-    grant: that of a token or a key; with ``scope_grants`` it is also granted, unless a rule denies it. It is over at
+    grant: that of a key; with ``scope_grants`` it is also granted, unless a rule denies it. It is over at
     ``expires_at`` (seconds since 1970), where that is not None.
+
+    ``proof`` is what the authenticator that made it knows it by later (``Recalls``); it is no secret. ``limit`` is
+    the scope of the token that it brought, the most that may be done with that one; the ``Authorizer`` need not look
+    at it.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Identity:
     scope: tuple[Grant, ...] | None = None
     scope_grants: bool = False
     expires_at: float | None = None
+    proof: str = ""
+    limit: tuple[Grant, ...] | None = None
 
 
 ANONYMOUS: Final = Identity("anonymous")
@@ -106,6 +112,25 @@ class Authenticator(Protocol):
         """Whose these credentials are; None where they are not of a kind that this one knows.
 
         Raises ``Unauthorized`` where they are, and are wrong: nobody else is asked then.
+        """
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """An authenticator that sees later whether whom it once let in is still there, without his credentials.
+
+    So a token that was given to somebody ends with him, and a refresh token can stand for him.
+    """
+
+    @property
+    def methods(self) -> Collection[str]:
+        """Every ``method`` of its identities."""
+
+    async def recall(self, identity: Identity) -> Identity | None:
+        """The identity as it is now, None where it is no more.
+
+        Of ``identity`` the name and the proof count. Where nothing has changed, an equal one or itself is returned.
+        It is called for every request with a token, so it must be quick.
         """
 
 

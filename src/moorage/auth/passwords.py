@@ -8,9 +8,10 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from moorage.auth.attempts import WRONG, Attempts
@@ -121,12 +122,25 @@ class Passwords:
             return None
         if not right:
             raise Unauthorized(WRONG)
-        identity = Identity(name, entry.groups, source.method, local=True)
+        identity = _identity(name, entry, source.method)
         self._known.pop(secret, None)
         if len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
         self._known[secret] = self._clock() + REMEMBERED, entry, identity
         return identity
+
+    @property
+    def methods(self) -> Collection[str]:
+        """The methods of its sources."""
+        return [each.method for each in self._sources]
+
+    async def recall(self, identity: Identity) -> Identity | None:
+        """The user as of now, None where he is gone or has another password."""
+        source, entry = await self._find(identity.name)
+        if source is None or entry is None:
+            return None
+        found = _identity(identity.name, entry, source.method)
+        return found if (found.method, found.proof) == (identity.method, identity.proof) else None
 
     async def _find(self, name: str) -> tuple[PasswordSource | None, Entry | None]:
         for source in self._sources:
@@ -151,3 +165,10 @@ class Passwords:
     def _verify_all(self, hashes: Sequence[str], right: int | None, password: str) -> bool:
         results = [self._verify(each, password) for each in hashes]
         return right is not None and results[right]
+
+
+@lru_cache(maxsize=_MOST)
+def _identity(name: str, entry: Entry, method: str) -> Identity:
+    """A user with this entry; the proof is a digest of the salted hash, from which nobody finds the password."""
+    proof = hashlib.sha256(entry.hash.encode()).hexdigest()[:32]
+    return Identity(name, entry.groups, method, local=True, proof=proof)

@@ -412,3 +412,37 @@ SELECT number FROM access_version;
 
 -- name: raise_access_version
 UPDATE access_version SET number = number + 1;
+-- name: signing_keys
+SELECT kid, algorithm, private, created_at, expires_at FROM signing_keys
+WHERE expires_at IS NULL OR expires_at > $1 ORDER BY expires_at IS NOT NULL, created_at DESC;
+
+-- name: signing_key
+SELECT algorithm FROM signing_keys WHERE expires_at IS NULL;
+
+-- name: add_signing_key
+INSERT INTO signing_keys (kid, algorithm, private, created_at) VALUES ($1, $2, $3, $4);
+
+-- name: expire_signing_keys
+UPDATE signing_keys SET expires_at = $1 WHERE expires_at IS NULL OR expires_at > $1;
+
+-- name: delete_signing_keys
+DELETE FROM signing_keys WHERE expires_at <= $1;
+
+-- name: add_refresh_token
+INSERT INTO refresh_tokens (digest, family, name, method, proof, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: refresh_token
+SELECT family, name, method, proof, expires_at, used_at FROM refresh_tokens WHERE digest = $1 AND expires_at > $2;
+
+-- name: use_refresh_token
+UPDATE refresh_tokens SET used_at = $2 WHERE digest = $1;
+
+-- name: expire_refresh_tokens
+DELETE FROM refresh_tokens WHERE expires_at <= $1;
+
+-- name: delete_refresh_family
+DELETE FROM refresh_tokens WHERE family = $1;
+
+-- name: delete_refresh_tokens_of
+DELETE FROM refresh_tokens WHERE name = $1 RETURNING family;

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -190,7 +190,22 @@ class Keys:
             return None
         if not is_key(secret):
             raise Unauthorized("the API key is incomplete or mistyped")
-        rows = await self._parts.metadata.fetch("api_key", digest_of_key(secret))
+        return await self._known(digest_of_key(secret))
+
+    @property
+    def methods(self) -> Collection[str]:
+        """The one method of keys."""
+        return ("key",)
+
+    async def recall(self, identity: Identity) -> Identity | None:
+        """What the key is good for now, None where it was revoked or has expired, or its user is gone."""
+        try:
+            return await self._known(identity.proof)
+        except Unauthorized:
+            return None
+
+    async def _known(self, digest: str) -> Identity:
+        rows = await self._parts.metadata.fetch("api_key", digest)
         if not rows:
             raise Unauthorized("the API key was revoked, or is of another registry")
         name, acts_as, words, expires_at = rows[0]
@@ -199,7 +214,7 @@ class Keys:
             raise Unauthorized(f"the API key expired at {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M} UTC")
         identity = await self._identity(name, acts_as, _scope(words), expires_at)
         self._uses[name] = now
-        return identity
+        return replace(identity, proof=digest)
 
     async def write_uses(self) -> None:
         """State when each key was last used since the last time."""

@@ -53,6 +53,16 @@ class Registry:
         self.access = Access(self._parts)
 
     @property
+    def metadata(self) -> Metadata:
+        """Its facts."""
+        return self._parts.metadata
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What it takes the time from, in seconds since 1970."""
+        return self._parts.clock
+
+    @property
     def policy(self) -> Policy:
         return self._parts.policy
 

@@ -110,10 +110,26 @@ class RangeInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """Each of ``challenges`` goes as a ``WWW-Authenticate`` of its own: clients read one of them a line."""
+    """Each of ``challenges`` goes as a ``WWW-Authenticate`` of its own: clients read one of them a line.
+
+    ``problem`` is what was wrong with a token, in the word that clients know.
+    """
 
     code, status, message = "UNAUTHORIZED", 401, "authentication required"
+    problem: ClassVar[str] = ""
     challenges: Sequence[str] = ()
+
+
+class TokenInvalid(Unauthorized):
+    """A token that is not, not yet or no longer valid; RFC 6750 section 3.1."""
+
+    message, problem = "the token is not valid", "invalid_token"
+
+
+class ScopeInsufficient(Unauthorized):
+    """The token lets its bearer do less than he may: he can fetch another; RFC 6750 section 3.1."""
+
+    message, problem = "the token was not given for this; ask for another with this scope", "insufficient_scope"
 
 
 class Denied(RegistryError):
@@ -134,6 +150,16 @@ class PreconditionFailed(Denied):
 
 class Unsupported(RegistryError):
     code, status, message = "UNSUPPORTED", 400, "the operation is unsupported"
+
+
+class TokenRequestInvalid(Unsupported):
+    """``problem`` is the word of RFC 6749 section 5.2 for what is wrong."""
+
+    message = "this is no request for a token"
+
+    def __init__(self, message: str, *, problem: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class RequestMalformed(Unsupported):
@@ -200,6 +226,12 @@ class StorageUnavailable(ServiceUnavailable):
 
     message = "the registry's storage does not answer; try again"
     passing = True
+
+
+class IssuerUnavailable(RegistryError):
+    """Who signed a token cannot be asked for his keys; nothing is said of the token."""
+
+    status, message = 503, "the keys of the token's issuer cannot be had; try again"
 
 
 class ClientDisconnected(Exception):

@@ -7,16 +7,26 @@ that he may not make. Neither depends on whether the repository is there.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from moorage.auth.base import ANONYMOUS, Authenticator, Authorizer, Challenge, Credentials, Identity
+from moorage.auth.base import (
+    ANONYMOUS,
+    Authenticator,
+    Authorizer,
+    Challenge,
+    Credentials,
+    Grant,
+    Identity,
+)
 from moorage.spec.actions import Action
-from moorage.spec.errors import Denied, Unauthorized
+from moorage.spec.errors import Denied, ScopeInsufficient, TokenInvalid, Unauthorized
+from moorage.spec.names import REPOSITORY
+from moorage.spec.patterns import matches
 from moorage.spec.routes import Endpoint
-from moorage.web.asgi import Request
+from moorage.web.asgi import Request, Response
 from moorage.web.options import WebOptions
 
 _TOKEN_ACTIONS: Final = {Action.PUSH: "pull,push", Action.CREATE: "pull,push", Action.RETAG: "pull,push"}
@@ -42,14 +52,30 @@ class Permit:
         """Whether he may do that; see ``Authorizer``."""
         if self.authorizer is None:
             return True
+        limit = self.identity.limit
+        if limit is not None and not _covers(limit, action, repository):
+            return False
         return (await self.authorizer.authorize(self.identity, action, repository, tag)).allowed
+
+    async def may_otherwise(self, action: Action, repository: str | None, tag: str | None = None) -> bool:
+        """Whether only the token stands in the way, so that another one would help."""
+        limit = self.identity.limit
+        if limit is None or _covers(limit, action, repository):
+            return False
+        if self.identity.scope_grants:  # what its bearer may do beyond the token, only its issuer knows
+            return True
+        return await replace(self, identity=replace(self.identity, limit=None)).may(action, repository, tag)
 
 
 OPEN: Final = Permit(ANONYMOUS)
+Page = Callable[[Request], Awaitable[Response]]
 
 
 class Gate:
-    """Lets requests in. As an async context manager it opens and closes those of its parts that can be."""
+    """Lets requests in. As an async context manager it opens and closes those of its parts that can be.
+
+    ``pages`` are what it answers by itself, under their paths: clients ask there for what lets them in.
+    """
 
     def __init__(
         self, authenticators: Sequence[Authenticator], authorizer: Authorizer, options: WebOptions | None = None
@@ -57,6 +83,7 @@ class Gate:
         self.authenticators = tuple(authenticators)
         self.authorizer = authorizer
         self.options = options or WebOptions()
+        self.pages: Mapping[str, Page] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -74,7 +101,7 @@ class Gate:
         """What the request may do; raises ``Unauthorized``, ``Denied``."""
         action = endpoint.access
         try:
-            identity = await self.identify(request)
+            identity = await self.identify(credentials_of(request))
         except Unauthorized as error:
             raise self._challenging(error, request, action, repository) from error
         permit = Permit(identity, self.authorizer)
@@ -83,19 +110,24 @@ class Gate:
                 return permit
         elif await permit.may(action, repository or None, _tag(reference)):
             return permit
+        elif await permit.may_otherwise(action, repository or None, _tag(reference)):
+            raise self._challenging(
+                ScopeInsufficient(detail=_wanted(action, repository)), request, action, repository
+            )
         if identity.name == ANONYMOUS.name:
             raise self._challenging(Unauthorized(detail=_wanted(action, repository)), request, action, repository)
         if action is Action.PULL:
             return Permit(identity, self.authorizer, hidden=True)
         raise Denied(detail=_wanted(action, repository))
 
-    async def identify(self, request: Request) -> Identity:
-        """Who sends the request; raises ``Unauthorized`` where its credentials are nobody's."""
-        credentials = credentials_of(request)
+    async def identify(self, credentials: Credentials) -> Identity:
+        """Whose the credentials are; raises ``Unauthorized`` where they are nobody's."""
         for each in self.authenticators:
             if (identity := await each.authenticate(credentials)) is not None:
                 return identity
-        if credentials.name is not None or credentials.token is not None:
+        if credentials.token is not None:
+            raise TokenInvalid
+        if credentials.name is not None:
             raise Unauthorized("wrong credentials")
         return ANONYMOUS
 
@@ -103,19 +135,42 @@ class Gate:
         self, error: Unauthorized, request: Request, action: Action | None, repository: str
     ) -> Unauthorized:
         challenges = dict.fromkeys(each for other in self.authenticators for each in other.challenges)
-        error.challenges = [self._challenge(each, request, action, repository) for each in challenges]
+        # Where clients can fetch tokens they are told of nothing else: several take the first challenge that they
+        # read, and docker wants a password for Basic even where it has a refresh token.
+        told = [each for each in challenges if each.scoped] or challenges
+        error.challenges = [self._challenge(each, error, request, action, repository) for each in told]
         return error
 
-    def _challenge(self, challenge: Challenge, request: Request, action: Action | None, repository: str) -> str:
+    def _challenge(
+        self, challenge: Challenge, error: Unauthorized, request: Request, action: Action | None, repository: str
+    ) -> str:
         parameters = dict(challenge.parameters)
         for name, value in parameters.items():
             if value.startswith("/"):
                 parameters[name] = self.options.address(request) + value
         if challenge.scoped and action is not None:
-            asked = f"repository:{repository}:{_TOKEN_ACTIONS.get(action, action)}"
-            parameters["scope"] = asked if repository else "registry:catalog:*"
+            parameters["scope"] = _scope(request, action, repository)
+        if challenge.scoped and error.problem:
+            parameters |= {"error": error.problem, "error_description": error.text.replace('"', "'")}
         said = ",".join(f'{name}="{value}"' for name, value in parameters.items())
         return f"{challenge.scheme} {said}".rstrip()
+
+
+def _scope(request: Request, action: Action, repository: str) -> str:
+    """What a token must be asked for; a mount also takes from another repository."""
+    if not repository:
+        return "registry:catalog:*"
+    asked = f"repository:{repository}:{_TOKEN_ACTIONS.get(action, action)}"
+    source = request.parameter("from") if action is Action.PUSH and request.method == "POST" else None
+    return f"{asked} repository:{source}:pull" if source and REPOSITORY.fullmatch(source) else asked
+
+
+def _covers(scope: Sequence[Grant], action: Action, repository: str | None) -> bool:
+    """Whether the action is in the scope of a token."""
+    return any(
+        action in grant.actions and (repository is None or matches(repository, (grant.repositories,)))
+        for grant in scope
+    )
 
 
 def credentials_of(request: Request) -> Credentials:

@@ -123,6 +123,8 @@ class RegistryApp:
         try:
             endpoint, repository, reference = match(request.method, request.path)
         except RegistryError:
+            if self._gate is not None and (page := self._gate.pages.get(request.path)):
+                return await page(request)
             if response := _service(request):
                 return response
             raise
@@ -165,7 +167,7 @@ async def _pause(seconds: float) -> None:
 def _error_response(request: Request, error: RegistryError) -> Response:
     response = error_response(error)
     response.headers.append(API_VERSION)
-    if error.status == 405:
+    if error.status == 405 and "Allow" not in error.headers:
         response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
     return response
 
