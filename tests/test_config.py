@@ -132,6 +132,8 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "object_timeout": ("3600", "3600", 3600.0),
     "object_retries": ("0", "0", 0),
     "object_retry_timeout": ("10", "10", 10.0),
+    "history_days": ("30", "30", 30.0),
+    "events_days": ("400", "400", 400.0),
 }
 
 

@@ -60,3 +60,27 @@ async def test_why_and_cost(root: Path) -> None:
         )
         assert "reference=v9" in refused("why", "--root", root, "app:v9")
         assert "name=else" in refused("cost", "--root", root, "else")
+
+
+async def test_history_and_restore(root: Path) -> None:
+    """What happened to a tag is listed, and undone beside the server."""
+    with running(root) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            app = Repository(client, "app")
+            first = await app.push_image("v1")
+            second = await app.push_image("v1", annotations={"n": "2"})
+            await app.delete(f"manifests/{first['digest']}")
+            lines = run("history", "--root", root, "app:v1").stdout.splitlines()
+            assert [line.split("  ")[1:4] for line in lines] == [
+                ["v1", f"{first['digest']} -> {second['digest']}", "by anonymous"],
+                ["v1", f"nothing -> {first['digest']}", "by anonymous"],
+            ]
+            done = run("restore", "--root", root, "app:v1")
+            assert (done.returncode, done.stdout) == (0, f"app:v1 names {first['digest']}\n")
+            response = await app.get("manifests/v1")
+            assert (response.status_code, response.headers["docker-content-digest"]) == (200, first["digest"])
+            assert "by operator (restored)" in run("history", "--root", root, "app", "-n", "1").stdout
+            assert run("restore", "--root", root, f"app:v1@{second['digest']}").returncode == 0
+            assert "allowed after the @" in refused("restore", "--root", root, "app:v1@soon-ish")
+            assert "allowed" in refused("restore", "--root", root, "app")
+            assert "named nothing then" in refused("restore", "--root", root, "app:v1@2020-01-01T00:00")

@@ -145,6 +145,10 @@ def collect(
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="How long what nothing holds stays; default: the setting."),
     ] = None,
+    history: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="How far the history reaches back; default: the setting."),
+    ] = None,
 ) -> None:
     """Look at everything once and remove what nothing holds; a registry may serve the root meanwhile.
 
@@ -153,7 +157,9 @@ def collect(
     from moorage.content_commands import collect as run  # noqa: PLC0415
 
     settings = {"storage": storage, "root": root}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace))))
+    raise typer.Exit(
+        _guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace, history=history)))
+    )
 
 
 @app.command()
@@ -189,6 +195,43 @@ def cost(
 
     settings = {"storage": storage, "root": root}
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references))))
+
+
+@app.command()
+def history(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="REPOSITORY or REPOSITORY:TAG.")],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most changes to list.")] = 50,
+) -> None:
+    """List what happened to a tag, or to all tags of a repository, the latest first."""
+    from moorage.content_commands import history as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference, limit))))
+
+
+@app.command()
+def restore(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE",
+            help="REPOSITORY:TAG for what it named before its last change; or with @MOMENT or @DIGEST after it.",
+        ),
+    ],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    config: Config = None,
+) -> None:
+    """Let a tag name again what it named, and bring back what was deleted."""
+    from moorage.content_commands import restore as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
 
 
 def _number(text: str | None) -> Any:

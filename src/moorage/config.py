@@ -141,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 86400.0
     unnamed_grace: Annotated[float, Meta(ge=3600, le=10 * 365 * 86400)] = 7 * 86400.0
     delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
+    history_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
+    events_days: Annotated[float, Meta(ge=1, le=36500)] = 365.0
 
     redirect: Literal["auto", "always", "never"] = "auto"
     redirect_expiry: Annotated[float, Meta(ge=1, le=6 * 86400)] = 1200.0

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,8 +12,11 @@ from rich.filesize import decimal
 from moorage.build import FACTS, facts_folder, registry_of
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
-from moorage.registry.explain import Holder
+from moorage.registry.explain import Holder, Subject
+from moorage.spec import moments
+from moorage.spec.digest import Digest
 
+OPERATOR: Final = "operator"  # who does what is done on the command line
 # How a line of `moorage why` begins, by the kind of the holder.
 _WORDS: Final = {
     "blob": "blob {name}",
@@ -49,12 +53,17 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-async def collect(settings: Settings, *, dry_run: bool, grace: float | None) -> int:
+async def collect(settings: Settings, *, dry_run: bool, grace: float | None, history: float | None) -> int:
     """``moorage collect``."""
+    policy = settings.policy()
+    if grace is not None:
+        policy = replace(policy, collect_grace=grace)
+    if history is not None:
+        policy = replace(policy, history_days=history)
     async with opened(settings) as registry:
         if dry_run:
             count = freed = 0
-            async for each in registry.collectable(grace):
+            async for each in registry.collectable(policy):
                 where = f"{each.repository}@{each.digest}" if each.repository else each.digest
                 tell(
                     f"would go: {each.kind} {where} ({decimal(each.size)}), since {moment(each.since)}: {each.reason}"
@@ -63,7 +72,7 @@ async def collect(settings: Settings, *, dry_run: bool, grace: float | None) -> 
             tell(f"{count} would go, {decimal(freed)} would be free")
             return 0
         with _out.status("looking at everything") as status:
-            swept = await registry.collect(grace, progress=lambda made: status.update(f"looking at {made}"))
+            swept = await registry.collect(policy, progress=lambda made: status.update(f"looking at {made}"))
         went = swept.collected
         tell(
             f"{went.manifests} manifests, {went.links} blobs of repositories, the bytes of {went.blobs} blobs, "
@@ -101,4 +110,38 @@ async def cost(settings: Settings, references: list[str]) -> int:
         f"{decimal(found.freed)} would be free: {found.manifests} manifests and {found.blobs} blobs; "
         f"{decimal(found.kept)} of their blobs stay, since something else references them"
     )
+    return 0
+
+
+async def history(settings: Settings, reference: str, limit: int) -> int:
+    """``moorage history``."""
+    subject = Subject.parse(reference)
+    if subject.repository is None or subject.digest is not None:
+        raise SettingsError(f"{reference}: allowed: REPOSITORY or REPOSITORY:TAG")
+    async with opened(settings) as registry:
+        page = await registry.history.list(subject.repository, subject.tag, limit)
+    for each in page.items:
+        change = f"{each.before or 'nothing'} -> {each.after or 'nothing'}"
+        reason = f" ({each.reason})" if each.reason else ""
+        tell(f"{moment(each.at)}  {each.tag}  {change}  by {each.actor}{reason}")
+    return 0
+
+
+async def restore(settings: Settings, reference: str) -> int:
+    """``moorage restore``."""
+    name, _, to = reference.partition("@")
+    subject = Subject.parse(name)
+    if subject.repository is None or subject.tag is None:
+        raise SettingsError(f"{reference}: allowed: REPOSITORY:TAG, REPOSITORY:TAG@DIGEST, REPOSITORY:TAG@MOMENT")
+    wanted: Digest | float | None = None
+    if to:
+        try:
+            wanted = Digest.parse(to) if to[:1].isalpha() and ":" in to else moments.parse(to)
+        except ValueError as error:
+            raise SettingsError(
+                f"{reference}: {error}; allowed after the @: a digest, or like 2026-08-01T09:30"
+            ) from error
+    async with opened(settings) as registry:
+        digest = await registry.history.restore(subject.repository, subject.tag, wanted, actor=OPERATOR)
+    tell(f"{subject.repository}:{subject.tag} names {digest}")
     return 0

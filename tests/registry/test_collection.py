@@ -48,7 +48,12 @@ class Place:
         self.now = 1_000_000.0
         self.store = MemoryBlobStore()
         self.metadata = SQLiteMetadata()
-        policy = {"collect_grace": GRACE, "housekeeping_interval": 3600, "unnamed_grace": 5000.0} | policy
+        policy = {
+            "collect_grace": GRACE,
+            "housekeeping_interval": 3600,
+            "unnamed_grace": 5000.0,
+            "history_days": 0.0,
+        } | policy
         self.registry = Registry(
             self.store, self.metadata, Policy(**policy), clock=lambda: self.now, housekeeping=False
         )
@@ -533,7 +538,7 @@ async def test_cost_of_one_deletion(images: int) -> None:
         deleting = len(statements)
         place.now += GRACE
         change = Change(place.now)
-        manifests = partial(facts.collect_manifests, "index", place.now, 100, change, cascade=True)
+        manifests = partial(facts.collect_manifests, "index", place.now, 100, change, cascade=True, bury=False)
         statements += steps_of(manifests, place.metadata)
         statements += steps_of(partial(facts.collect_blobs, place.now - GRACE, 100, change), place.metadata)
         assert (deleting, len(statements)) == (12, 19)

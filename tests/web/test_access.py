@@ -128,6 +128,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("list_repositories", "HEAD"): Case(200),
     ("list_extensions", "GET"): Case(200),
     ("list_extensions", "HEAD"): Case(200),
+    ("list_history", "GET"): Case(200, reference="v1"),
+    ("list_updates", "GET"): Case(200, reference="v1"),
+    ("restore_tag", "POST"): Case(201, reference="v1", query=f"?to={digest_of(MANIFEST)}"),
 }
 ROWS = pytest.mark.parametrize("row", ENDPOINTS, ids=lambda row: f"{row.method} {row.path}")
 REPOSITORY_ROWS = pytest.mark.parametrize(

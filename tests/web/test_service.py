@@ -40,7 +40,7 @@ async def test_extensions(repository: Repository) -> None:
         assert each["url"].startswith("https://github.com/opencontainers/distribution-spec/")
     await repository.push_image("latest")
     own = (await repository.get("_oci/ext/discover")).json()["extensions"]
-    assert [each["name"] for each in own] == ["_oci"]
+    assert [each["name"] for each in own] == ["_oci", "_moorage", "_chainguard"]
 
 
 WARNINGS = (

@@ -7,7 +7,7 @@ Everything is looked at once more where it is removed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moorage.metadata import blobs, manifest_changes
+from moorage.metadata import blobs, manifest_changes, repositories
 from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.storage.base import Key
@@ -43,24 +43,30 @@ def collect_blobs(before: float, most: int, change: Change) -> Unit[tuple[int, C
             continue
         went.links += 1
         went.blobs += yield from blobs.doom_if_unlinked(digest, change.at)
-        yield from change.record("blob.delete", repository, digest=digest)
+        if not repositories.is_past(repository):
+            yield from change.record("blob.delete", repository, digest=digest)
     for repository_id in dict.fromkeys(row[0] for row in due):
         yield from later("forget_repository", repository_id)
     return len(due), went
 
 
 def collect_manifests(
-    because: str, before: float, most: int, change: Change, *, cascade: bool
+    because: str, before: float, most: int, change: Change, *, cascade: bool, bury: bool
 ) -> Unit[tuple[int, Collected]]:
     """Delete up to ``most`` manifests that have been unheld since ``before`` ``because`` of that; see above."""
     went = Collected()
     due = yield from run("due_manifests", because, before, most)
     for repository_id, repository, digest in due:
+        if because == "past":
+            yield from manifest_changes.forget(repository_id, digest, change.at)
+            yield from later("forget_repository", repository_id)
+            went.manifests += 1
+            continue
         if (yield from one("holders", repository_id, digest, 1)):  # the fact was wrong
             yield from later("hold_manifest", repository_id, digest)
             continue
         if (yield from one("manifest_type", repository_id, digest)):
-            yield from manifest_changes.discard(repository_id, repository, digest, change, cascade=cascade)
+            yield from manifest_changes.discard(repository_id, repository, digest, change, cascade=cascade, bury=bury)
             went.manifests += 1
     return len(due), went
 

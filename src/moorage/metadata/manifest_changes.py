@@ -68,8 +68,9 @@ def delete(
     referenced: bool,
     cascade: bool = True,
     kept: tags.Kept = lambda _: False,
+    bury: bool = False,
 ) -> Unit[None]:
-    """Delete a manifest and every tag that names it; see ``discard`` for ``cascade``.
+    """Delete a manifest and every tag that names it; see ``discard`` for ``cascade`` and ``bury``.
 
     Raises ``NameUnknown``, ``ManifestUnknown``, ``PreconditionFailed``, ``Denied`` where a tag that names it is
     ``kept``, and ``InUse`` where an index needs it unless ``referenced`` manifests may go too.
@@ -81,7 +82,7 @@ def delete(
         raise ManifestUnknown(detail={"name": repository, "reference": digest})
     if not referenced:
         yield from blobs.refuse_if_needed(repository_id, digest)
-    yield from discard(repository_id, repository, digest, change, cascade=cascade, kept=kept)
+    yield from discard(repository_id, repository, digest, change, cascade=cascade, bury=bury, kept=kept)
 
 
 def discard(
@@ -91,16 +92,21 @@ def discard(
     change: Change,
     *,
     cascade: bool,
+    bury: bool,
     kept: tags.Kept = lambda _: False,
 ) -> Unit[None]:
     """Delete a manifest that is there, whatever needs it.
 
     What it was the last to reference may be collected from now on; with ``cascade`` also the untagged manifests that
-    were there for its sake: its children and its referrers.
+    were there for its sake: its children and its referrers. With ``bury`` it is kept for the history
+    of its repository.
     """
     children = yield from run("children", repository_id, digest)
-    subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
-    yield from later("delete_references", repository_id, digest)
+    if bury:
+        subject = yield from _bury(repository_id, repository, digest, change)
+    else:
+        subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
+        yield from later("delete_references", repository_id, digest)
     for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
         if kept(tag):
             raise tags.immutable(repository, tag)
@@ -109,13 +115,46 @@ def discard(
     if subject:
         yield from referrers.merge_subject(repository_id, repository, subject, change, removed=digest)
     for child, kind, required in children:
-        if kind != "manifest":
+        if kind != "manifest" and not bury:
             yield from later("mark_unreferenced", repository_id, child, change.at)
         if cascade and required and kind in ("manifest", "content"):
             yield from manifests.let_go(repository_id, child, "index", change.at)
     if cascade:
         for (referrer,) in (yield from run("referrers_of", repository_id, digest)):
             yield from manifests.let_go(repository_id, referrer, "subject", change.at)
+
+
+def forget(past_id: int, digest: str, now: float) -> Unit[None]:
+    """Drop a manifest that was kept for the history; its blobs may be collected from now on."""
+    children = yield from run("children", past_id, digest)
+    yield from later("delete_manifest", past_id, digest)
+    yield from later("delete_references", past_id, digest)
+    for child, _, _ in children:
+        yield from later("mark_unreferenced", past_id, child, now)
+
+
+def _bury(repository_id: int, repository: str, digest: str, change: Change) -> Unit[str | None]:
+    """Move a manifest to the past of its repository, which from now on holds its blobs too; returns its subject."""
+    past_id = yield from repositories.make(repositories.past(repository))
+    yield from forget(past_id, digest, change.at)
+    return (yield from move(repository_id, past_id, digest, change.at, "past"))
+
+
+def move(source: int, target: int, digest: str, now: float, because: str | None) -> Unit[str | None]:
+    """Move a manifest between a repository and its past, with links to those of its blobs that the source holds.
+
+    Returns its subject.
+    """
+    since = now if because else None
+    subject: str | None = (yield from run("move_manifest", source, digest, target, since, because))[0][0]
+    yield from later("move_references", source, digest, target)
+    for child, kind, _ in (yield from run("children", target, digest)):
+        if kind != "manifest":
+            if (yield from one("is_linked", source, child)):
+                yield from later("link_blob", target, child, now)
+            yield from later("mark_referenced", target, child)
+            yield from later("mark_unreferenced", source, child, now)
+    return subject
 
 
 def _check_references(repository_id: int, facts: Facts, sparse: frozenset[str]) -> Unit[None]:

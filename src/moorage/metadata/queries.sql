@@ -7,7 +7,8 @@ SELECT id FROM repositories WHERE name = $1;
 INSERT INTO repositories (name) VALUES ($1) ON CONFLICT DO NOTHING;
 
 -- name: page_repositories
-SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2;
+-- Names that start with '~' are of what is past.
+SELECT name FROM repositories WHERE name > $1 AND name < '~' ORDER BY name LIMIT $2;
 
 -- name: blob_of_repository
 SELECT b.size, b.key, l.unreferenced_since FROM repositories r
@@ -16,11 +17,12 @@ JOIN blobs b ON b.digest = l.digest
 WHERE r.name = $1;
 
 -- name: blob_linked_somewhere
-SELECT 1 FROM repository_blobs WHERE digest = $1 LIMIT 1;
+SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+WHERE l.digest = $1 AND r.name < '~' LIMIT 1;
 
 -- name: repositories_of_blob
 SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
-WHERE l.digest = $1 AND r.name > $2 ORDER BY r.name LIMIT $3;
+WHERE l.digest = $1 AND r.name > $2 AND r.name < '~' ORDER BY r.name LIMIT $3;
 
 -- name: add_blob
 INSERT INTO blobs (digest, size, key, created_at, verified_at) VALUES ($1, $2, $3, $4, $4)
@@ -129,6 +131,13 @@ SELECT digest FROM manifests WHERE repository_id = $1 AND subject = $2;
 -- name: delete_manifest
 DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING subject;
 
+-- name: move_manifest
+UPDATE manifests SET repository_id = $3, unheld_since = $4, unheld_because = $5
+WHERE repository_id = $1 AND digest = $2 RETURNING subject;
+
+-- name: move_references
+UPDATE manifest_references SET repository_id = $3 WHERE repository_id = $1 AND parent = $2;
+
 -- name: add_reference
 INSERT INTO manifest_references (repository_id, parent, child, kind, required) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (repository_id, parent, child, kind) DO UPDATE SET required = excluded.required
@@ -208,6 +217,41 @@ SELECT id, repository FROM uploads WHERE expires_at <= $1 LIMIT $2;
 -- name: add_event
 INSERT INTO events (at, actor, action, repository, digest, tag, before, after, reason)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: tag_change_after
+SELECT before FROM events WHERE repository = $1 AND tag = $2 AND at > $3 ORDER BY at, seq LIMIT 1;
+
+-- name: last_tag_change
+SELECT before, after FROM events WHERE repository = $1 AND tag = $2 ORDER BY at DESC, seq DESC LIMIT 1;
+
+-- name: tag_history
+SELECT seq, at, actor, action, tag, before, after, reason FROM events
+WHERE repository = $1 AND tag = $2 AND (at < $3 OR (at = $3 AND seq < $4)) ORDER BY at DESC, seq DESC LIMIT $5;
+
+-- name: tags_history
+SELECT seq, at, actor, action, tag, before, after, reason FROM events
+WHERE repository = $1 AND tag IS NOT NULL AND (at < $2 OR (at = $2 AND seq < $3)) ORDER BY at DESC, seq DESC LIMIT $4;
+
+-- name: page_tags_at
+-- Tags that did not change after $3, and what those that did named before their first change after it.
+SELECT t.name FROM repositories r JOIN tags t ON t.repository_id = r.id AND t.name > $2
+WHERE r.name = $1 AND NOT EXISTS (SELECT 1 FROM events e WHERE e.repository = $1 AND e.tag = t.name AND e.at > $3)
+UNION
+SELECT e.tag FROM events e WHERE e.repository = $1 AND e.tag > $2 AND e.at > $3 AND e.before IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM events f WHERE f.repository = $1 AND f.tag = e.tag AND f.at > $3
+    AND (f.at < e.at OR (f.at = e.at AND f.seq < e.seq)))
+ORDER BY 1 LIMIT $4;
+
+-- name: page_referrers_at
+-- $1 is the repository, $2 that of its past; $6 is the moment.
+SELECT DISTINCT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
+JOIN manifests m ON m.repository_id = r.id AND m.subject = $3 AND m.digest > $4
+WHERE (r.name = $1 OR r.name = $2) AND ($5 IS NULL OR m.artifact_type = $5)
+AND m.pushed_at <= $6 AND (r.name = $1 OR m.unheld_since > $6) ORDER BY 1 LIMIT $7;
+
+-- name: forget_events
+DELETE FROM events WHERE seq IN
+    (SELECT seq FROM (SELECT seq, at FROM events ORDER BY seq LIMIT $2) AS oldest WHERE at < $1) RETURNING seq;
 
 -- name: doom
 INSERT INTO doomed (key, since) VALUES ($1, $2) ON CONFLICT DO NOTHING;
@@ -330,6 +374,7 @@ WHERE NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = t.repository
 -- name: check_missing
 SELECT r.name, c.parent, c.child, c.kind FROM manifest_references c JOIN repositories r ON r.id = c.repository_id
 WHERE c.required = 1
+AND NOT (c.kind IN ('manifest', 'content') AND r.name > '~')
 AND NOT (c.kind <> 'manifest' AND EXISTS
     (SELECT 1 FROM repository_blobs l WHERE l.repository_id = c.repository_id AND l.digest = c.child))
 AND NOT (c.kind IN ('manifest', 'content') AND EXISTS

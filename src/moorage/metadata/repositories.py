@@ -21,6 +21,16 @@ def not_created(name: str) -> Denied:
     return Denied("the repository is not there, and may not be created", detail={"name": name, "action": "create"})
 
 
+def past(name: str) -> str:
+    """The name, which no client can ask for, under which the deleted manifests of a repository are kept."""
+    return f"~{name}"
+
+
+def is_past(name: str) -> bool:
+    """Whether a name is one of those."""
+    return name.startswith("~")
+
+
 def find(name: str) -> Unit[int]:
     """The identifier of a repository; raises ``NameUnknown``."""
     if row := (yield from one("repository_id", name)):

@@ -8,7 +8,7 @@ from moorage.metadata.blobs import StoredBlob
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
 from moorage.spec.digest import Digest
 from moorage.spec.errors import RegistryError
-from moorage.spec.names import check_repository
+from moorage.spec.names import check_new
 from moorage.storage.base import Piece
 
 _HOLDERS = 100
@@ -71,7 +71,7 @@ class Blobs:
         """
         change = self._parts.change(actor, create=create)
         blob = as_digest(digest)
-        return await self._parts.metadata.transact(facts.mount, check_repository(repository), blob, source, change)
+        return await self._parts.metadata.transact(facts.mount, check_new(repository), blob, source, change)
 
     async def holders(self, digest: Digest | str, last: str = "") -> list[str]:
         """Some repositories that hold a blob, in bytewise order after ``last``; empty if no more do."""

@@ -10,9 +10,11 @@ from typing import Final
 
 from moorage.metadata import collection as facts
 from moorage.metadata import doomed, uploads
+from moorage.metadata.base import run as query
 from moorage.metadata.collection import Collected
 from moorage.metadata.events import Change
 from moorage.registry.parts import Parts
+from moorage.registry.policy import DAY, Policy
 
 ACTOR: Final = "collection"
 LIST_GRACE: Final = 600.0  # seconds: who was told a list's digest by its tag fetches it by then
@@ -28,7 +30,15 @@ REASONS: Final = {
     "index": "the index that it belonged to was deleted",
     "subject": "its subject was deleted",
     "list": "a later referrers list took its place",
+    "past": "it was deleted before what the history reaches",
 }
+
+
+def wait(policy: Policy, because: str) -> float:
+    """Seconds that a manifest stays which is to go ``because`` of that."""
+    if because == "past":
+        return policy.history
+    return min(policy.collect_grace, LIST_GRACE) if because == "list" else policy.collect_grace
 
 
 @dataclass(slots=True)
@@ -63,35 +73,42 @@ async def expire(parts: Parts) -> int:
     return ended
 
 
-async def collect(parts: Parts, grace: float | None = None) -> Collected:
-    """Take away everything whose grace (None: as the policy says) is over, step by step."""
-    grace = parts.policy.collect_grace if grace is None else grace
+async def collect(parts: Parts, policy: Policy | None = None) -> Collected:
+    """Take away everything whose time is over, step by step; by another ``policy`` where one is given."""
+    policy = policy or parts.policy
     total = Collected()
     for because, reason in REASONS.items():
-        wait = min(grace, LIST_GRACE) if because == "list" else grace
+        bury = policy.history > 0 and because != "list"
         looked = _STEP
         while looked == _STEP:
             now = parts.clock()
-            change = Change(now, ACTOR, reason=reason)
+            change, before = Change(now, ACTOR, reason=reason), now - wait(policy, because)
             looked, went = await parts.metadata.transact(
-                facts.collect_manifests, because, now - wait, _STEP, change, cascade=parts.policy.cascade
+                facts.collect_manifests, because, before, _STEP, change, cascade=policy.cascade, bury=bury
             )
             total.add(went)
     looked = _STEP
     while looked == _STEP:
         now = parts.clock()
         change = Change(now, ACTOR, reason=_UNREFERENCED)
-        looked, went = await parts.metadata.transact(facts.collect_blobs, now - grace, _STEP, change)
+        looked, went = await parts.metadata.transact(facts.collect_blobs, now - policy.collect_grace, _STEP, change)
         total.add(went)
     return total
 
 
-async def collect_all(parts: Parts, grace: float | None = None) -> Collected:
+async def collect_all(parts: Parts, policy: Policy | None = None) -> Collected:
     """``collect`` until nothing more becomes due by it: what goes may have held something else."""
     total = Collected()
-    while went := await collect(parts, grace):
+    while went := await collect(parts, policy):
         total.add(went)
     return total
+
+
+async def forget_events(parts: Parts) -> None:
+    """Drop the events that are older than the policy keeps, and that no history reaches."""
+    before = parts.clock() - max(parts.policy.events_days * DAY, parts.policy.history)
+    while len(await parts.metadata.transact(query, "forget_events", before, _PAGE)) == _PAGE:
+        pass
 
 
 async def delete_doomed(parts: Parts) -> None:
@@ -175,18 +192,17 @@ async def _sweep_keys(parts: Parts, prefix: str, swept: Swept) -> None:
         swept.unnamed += await parts.metadata.transact(facts.note_unnamed, prefix, unnamed, before, now)
 
 
-async def due(parts: Parts, grace: float | None = None) -> AsyncIterator[Collectable]:
+async def due(parts: Parts, policy: Policy | None = None) -> AsyncIterator[Collectable]:
     """What ``collect`` would take away now, and what of storage a sweep would; changes nothing."""
-    now, grace = parts.clock(), parts.policy.collect_grace if grace is None else grace
+    now, policy = parts.clock(), policy or parts.policy
     for because, reason in REASONS.items():
-        before = now - (min(grace, LIST_GRACE) if because == "list" else grace)
-        last = 0
+        before, last = now - wait(policy, because), 0
         while rows := await parts.metadata.fetch("page_due_manifests", because, before, last, _PAGE):
             for _, repository, digest, size, since in rows:
                 yield Collectable("manifest", repository, digest, size, since, reason)
             last = rows[-1][0]
-    digest = repository = ""
-    while rows := await parts.metadata.fetch("page_due_blobs", now - grace, digest, repository, _PAGE):
+    before, digest, repository = now - policy.collect_grace, "", ""
+    while rows := await parts.metadata.fetch("page_due_blobs", before, digest, repository, _PAGE):
         for row in rows:
             yield Collectable("blob", row[1], row[0], row[2], row[3], _UNREFERENCED)
         digest, repository = rows[-1][:2]
@@ -197,11 +213,11 @@ async def due(parts: Parts, grace: float | None = None) -> AsyncIterator[Collect
                 yield Collectable("bytes", "", key, await parts.store.size(key), since, "no fact names them")
 
 
-async def run(parts: Parts, grace: float | None = None, told: Callable[[str], None] = lambda _: None) -> Swept:
+async def run(parts: Parts, policy: Policy | None = None, told: Callable[[str], None] = lambda _: None) -> Swept:
     """A full sweep and everything that is due, now; ``told`` hears how far it is."""
     swept = Swept(uploads=await expire(parts))
     async for made in sweep(parts, swept):
         told(made)
-    swept.collected = await collect_all(parts, grace)
+    swept.collected = await collect_all(parts, policy)
     await delete_doomed(parts)
     return swept

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from moorage.registry.collection import LIST_GRACE, REASONS
+from moorage.registry.collection import REASONS, wait
 from moorage.registry.parts import Parts
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown, NameUnknown
@@ -145,8 +145,7 @@ class Explain:
             unheld = rows[0] if rows else (None, None)
         since, because = unheld
         if since is not None and because is not None:
-            grace = self._parts.policy.collect_grace
-            until = since + (min(grace, LIST_GRACE) if because == "list" else grace)
+            until = since + wait(self._parts.policy, because)
             return [Holder("grace", "", until=until, reason=REASONS[because])]
         found: list[Holder] = []
         counts: dict[str, int] = {}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 
-from moorage.registry.collection import collect, delete_doomed, expire, sweep_if_due
+from moorage.registry.collection import collect, delete_doomed, expire, forget_events, sweep_if_due
 from moorage.registry.parts import Parts
 from moorage.spec.errors import RegistryError
 
@@ -38,4 +38,5 @@ async def clean(parts: Parts) -> None:
     await expire(parts)
     if parts.policy.collection:
         await collect(parts)
+    await forget_events(parts)
     await delete_doomed(parts)

@@ -12,7 +12,7 @@ from moorage.spec import digest as digests
 from moorage.spec import manifest as manifest_spec
 from moorage.spec.digest import DEFAULT_ALGORITHM, Digest
 from moorage.spec.errors import DigestInvalid, ManifestTooLarge, TagInvalid, TooManyTags
-from moorage.spec.names import check_repository, check_tag, parse_reference
+from moorage.spec.names import check_new, check_tag, parse_reference
 from moorage.spec.preconditions import ALWAYS, Precondition
 
 
@@ -63,7 +63,7 @@ class Manifests:
         ``PreconditionFailed``, ``Denied``.
         """
         policy = self._parts.policy
-        check_repository(repository)
+        check_new(repository)
         wanted, digest = _target(reference, also)
         if len(wanted) > policy.tags_per_push:
             raise TooManyTags(detail={"tags": len(wanted), "allowed": policy.tags_per_push})
@@ -100,15 +100,17 @@ class Manifests:
         if digest is None:
             await self._parts.metadata.transact(tags.delete, repository, tag or "", precondition, change, kept=kept)
             return
+        policy = self._parts.policy
         await self._parts.metadata.transact(
             manifest_changes.delete,
             repository,
             digest,
             precondition,
             change,
-            referenced="manifest" in self._parts.policy.not_needed(),
-            cascade=self._parts.policy.cascade,
+            referenced="manifest" in policy.not_needed(),
+            cascade=policy.cascade,
             kept=kept,
+            bury=policy.history > 0,
         )
 
 

@@ -9,6 +9,7 @@ from moorage.spec.patterns import matches
 Sparse = Literal["none", "indexes", "all"]
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
+DAY = 86400.0
 
 _NOT_NEEDED: dict[Sparse, frozenset[str]] = {
     "none": frozenset(),
@@ -34,7 +35,8 @@ class Policy:
     they name something, but for the fallback tags that the registry itself mends. ``cascade`` says whether untagged
     manifests go with the index or subject that they belong to. ``collect_grace`` is how long what nothing holds
     stays, and ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to
-    be finished. ``delete_rate`` is objects a second, None without a limit.
+    be finished. For ``history_days`` what tags named can be pulled as of then, and restored; events are kept for
+    ``events_days``, at least as long. ``delete_rate`` is objects a second, None without a limit.
     """
 
     deletion: bool = True
@@ -57,6 +59,13 @@ class Policy:
     unnamed_grace: float = 7 * 86400.0
     delete_rate: float | None = None
     redirect_expiry: float = 1200.0
+    history_days: float = 7.0
+    events_days: float = 365.0
+
+    @property
+    def history(self) -> float:
+        """How far history reaches back, in seconds."""
+        return self.history_days * DAY
 
     def is_immutable(self, repository: str, tag: str) -> bool:
         """Whether ``tag`` stays as it is once it names something."""

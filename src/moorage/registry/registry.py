@@ -12,13 +12,17 @@ from moorage.registry.access import Access
 from moorage.registry.blobs import Blobs
 from moorage.registry.collection import Collectable, Swept
 from moorage.registry.explain import Explain
+from moorage.registry.history import History
 from moorage.registry.housekeeping import clean, keep_house
 from moorage.registry.listings import Referrers, Repositories, Tags
 from moorage.registry.manifests import Manifests
 from moorage.registry.nothing import Nothing
 from moorage.registry.parts import Parts
+from moorage.registry.past import Past
 from moorage.registry.policy import Policy
 from moorage.registry.uploads import Uploads
+from moorage.spec import moments
+from moorage.spec.errors import NameUnknown
 from moorage.storage.base import BlobStore
 
 
@@ -26,7 +30,8 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers``, ``repositories``, ``access`` and ``explain``, which raise the errors of ``moorage.errors``.
+    ``referrers``, ``repositories``, ``access``, ``explain`` and ``history``, which raise the errors of
+    ``moorage.errors``.
     ``clock`` gives seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that
     another process serves.
     """
@@ -51,6 +56,7 @@ class Registry:
         self.repositories = Repositories(self._parts)
         self.explain = Explain(self._parts)
         self.access = Access(self._parts)
+        self.history = History(self._parts)
 
     @property
     def metadata(self) -> Metadata:
@@ -87,16 +93,31 @@ class Registry:
         """Do now what the registry does by itself: end sessions, collect, delete bytes that nothing needs."""
         await clean(self._parts)
 
-    async def collect(self, grace: float | None = None, *, progress: Callable[[str], None] = lambda _: None) -> Swept:
-        """Look at everything once, then take away all whose grace (seconds; None: as the policy says) is over.
+    async def collect(
+        self, policy: Policy | None = None, *, progress: Callable[[str], None] = lambda _: None
+    ) -> Swept:
+        """Look at everything once, then take away all whose time is over, by another ``policy`` if one is given.
 
         ``progress`` hears how far the look is: ``repositories …``, ``blobs …``, ``keys …``.
         """
-        return await collection.run(self._parts, grace, progress)
+        return await collection.run(self._parts, policy, progress)
 
-    def collectable(self, grace: float | None = None) -> AsyncIterator[Collectable]:
-        """What ``collect`` with that ``grace`` would take away of what is known to be held by nothing."""
-        return collection.due(self._parts, grace)
+    def collectable(self, policy: Policy | None = None) -> AsyncIterator[Collectable]:
+        """What ``collect`` with that ``policy`` would take away of what is known to be held by nothing."""
+        return collection.due(self._parts, policy)
+
+    def at(self, moment: float) -> "Registry":
+        """The registry as it stood at ``moment`` (seconds since 1970), for reading; it need not be opened.
+
+        Its tags name what they named then; what was deleted since is there. Raises ``NameUnknown`` where the history
+        does not reach.
+        """
+        parts = self._parts
+        now = parts.clock()
+        if not now - parts.policy.history <= moment <= now:
+            reaches = {"from": moments.text(now - parts.policy.history), "to": moments.text(now)}
+            raise NameUnknown("the history does not reach there", detail={"at": moments.text(moment), **reaches})
+        return Registry(parts.store, Past(parts.metadata, moment), parts.policy, clock=parts.clock)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -25,7 +25,7 @@ from moorage.spec.errors import (
     RegistryError,
     SizeInvalid,
 )
-from moorage.spec.names import check_repository
+from moorage.spec.names import check_new
 from moorage.storage.base import Key, Writer, new_key
 
 BATCH: Final = 1024 * 1024
@@ -45,7 +45,7 @@ class Uploads:
     async def start(self, repository: str, algorithm: str = DEFAULT_ALGORITHM) -> UploadSession:
         """Open a session; raises ``NameInvalid``, ``DigestInvalid`` for an unsupported algorithm."""
         identifier, now = str(uuid.uuid4()), self._parts.clock()
-        session = UploadSession(check_repository(repository), identifier, digests.algorithm_of(algorithm), 0, None)
+        session = UploadSession(check_new(repository), identifier, digests.algorithm_of(algorithm), 0, None)
         expires = now + self._parts.policy.upload_expiry
         await self._parts.metadata.transact(uploads.start, repository, identifier, algorithm, now, expires)
         return session
@@ -153,7 +153,7 @@ class Uploads:
     ) -> Digest:
         """Store a whole blob in one go (spec end-4b); raises as ``finish`` does."""
         digest = as_digest(digest)
-        check_repository(repository)
+        check_new(repository)
         self._check_room(0, length)
         hasher = digests.new_hasher(digest.algorithm)
         key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)

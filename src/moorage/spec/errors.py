@@ -182,6 +182,10 @@ class PageInvalid(Unsupported):
     message = "a page has a whole number of entries"
 
 
+class MomentInvalid(Unsupported):
+    message = "a moment is a date and time of ISO 8601"
+
+
 class EndpointUnknown(Unsupported):
     status, message = 404, "no endpoint of the specification has this path"
 

@@ -4,7 +4,8 @@ import re
 from typing import Final
 
 from moorage.spec.digest import Digest
-from moorage.spec.errors import ManifestUnknown, NameInvalid, TagInvalid
+from moorage.spec.errors import Denied, ManifestUnknown, NameInvalid, TagInvalid
+from moorage.spec.moments import as_of
 
 # Spec "Pulling manifests": both expressions, and the length that clients take.
 REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -25,6 +26,13 @@ def check_repository(name: str) -> str:
                 "allowed": f"at most {REPOSITORY_LONGEST} characters, {REPOSITORY.pattern}",
             }
         )
+    return name
+
+
+def check_new(name: str) -> str:
+    """``name`` if a repository may bear it; raises ``NameInvalid``, or ``Denied`` for one that asks for the past."""
+    if as_of(check_repository(name)):
+        raise Denied("names that begin with a moment are for pulling what stood then", detail={"name": name})
     return name
 
 

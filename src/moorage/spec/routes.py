@@ -77,8 +77,12 @@ REPOSITORY_EXTENSIONS: Final = _rows(
     ("list_extensions", "_oci", "GET", _PULL),
     ("list_extensions", "_oci", "HEAD", _PULL),
 )
+HISTORY: Final = _rows("/v2/{name}/_moorage/history/{reference}", ("list_history", "_moorage", "GET", _PULL))
+RESTORE: Final = _rows("/v2/{name}/_moorage/restore/{reference}", ("restore_tag", "_moorage", "POST", _PUSH))
+UPDATES: Final = _rows("/v2/{name}/_chainguard/history/{reference}", ("list_updates", "_chainguard", "GET", _PULL))
 TABLE: Final = (
     BASE, BLOB, MANIFEST, UPLOADS, UPLOAD, TAGS, REFERRERS, CATALOG, EXTENSIONS, REPOSITORY_EXTENSIONS,
+    HISTORY, RESTORE, UPDATES,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for rows in TABLE for endpoint in rows.values())
 
@@ -87,6 +91,11 @@ _FIXED: Final = {
     "/v2/": BASE,
     "/v2/_catalog": CATALOG,
     "/v2/_oci/ext/discover": EXTENSIONS,
+}
+_OF_A_TAG: Final = {
+    ("_moorage", "history"): HISTORY,
+    ("_moorage", "restore"): RESTORE,
+    ("_chainguard", "history"): UPDATES,
 }
 _LAST: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 
@@ -129,4 +138,6 @@ def _read(path: str) -> tuple[dict[str, Endpoint], str, str]:
             return rows, f"{head}/{third}"[4:], last
         if third == "_oci" and second == "ext" and last == "discover":
             return REPOSITORY_EXTENSIONS, head[4:], ""
+        if last and (rows := _OF_A_TAG.get((third, second))):
+            return rows, head[4:], last
     raise EndpointUnknown(detail={"path": path[:512]})

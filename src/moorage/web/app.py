@@ -8,15 +8,18 @@ from importlib import resources
 from typing import Final
 
 from moorage.registry import Registry
-from moorage.spec.errors import ClientDisconnected, RegistryError, ServiceUnavailable
+from moorage.spec.actions import Action
+from moorage.spec.errors import ClientDisconnected, Denied, RegistryError, ServiceUnavailable
+from moorage.spec.moments import as_of
 from moorage.spec.routes import match, methods
-from moorage.web import v2
+from moorage.web import history, v2
 from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
 from moorage.web.quotas import Meter
 
 HEALTH: Final = "/healthz"
+_ENDPOINTS: Final = v2.ENDPOINTS | history.ENDPOINTS
 _log = logging.getLogger("moorage.web")
 
 
@@ -128,23 +131,29 @@ class RegistryApp:
             if response := _service(request):
                 return response
             raise
-        permit = OPEN
+        permit, real, past = OPEN, repository, as_of(repository)
+        if past:
+            real = past[1]
         if self._gate is not None:
-            permit = await self._gate.admit(request, endpoint, repository, reference)
+            permit = await self._gate.admit(request, endpoint, real, reference)
             if meter is not None and meter.counts_identities:
                 await _pause(meter.request_of(permit.identity.name))
             if permit.hidden:
                 registry = self._nothing
+        if past and not permit.hidden:
+            if endpoint.access is not Action.PULL:
+                raise Denied("what is past cannot be changed", detail={"name": repository})
+            registry = registry.at(past[0])
         call = v2.Call(request, registry, self._options, repository, reference, permit)
-        answer = v2.ENDPOINTS[endpoint.name]
+        answer = _ENDPOINTS[endpoint.name]
         if meter is None or not request.has_body:
             response = await answer(call)
         else:
             async with meter.upload_of(permit.identity.name, self._options.client(request)):
                 response = await answer(call)
         response.headers.append(API_VERSION)
-        if self._options.warnings and repository and not permit.hidden:
-            for warning in self._options.warnings_for(repository):
+        if self._options.warnings and real and not permit.hidden:
+            for warning in self._options.warnings_for(real):
                 response.add("Warning", warning)
         return response
 

@@ -29,7 +29,7 @@ from moorage.web.options import WebOptions
 _BLOB_TYPE: Final = "application/octet-stream"
 _DIGITS: Final = 9
 _HOLDERS_PAGES: Final = 10  # of the repositories that are looked at for a mount without `from`
-_NOT_MOVED: Final = "the tag names something else, and may not be moved"
+NOT_MOVED: Final = "the tag names something else, and may not be moved"
 _SPECIFICATION: Final = "https://github.com/opencontainers/distribution-spec/blob/main"
 
 
@@ -195,21 +195,21 @@ async def delete_manifest(call: Call) -> Response:
 
 
 async def list_tags(call: Call) -> Response:
-    n, last = _page(call.request)
+    n, last = page_of(call.request)
     page = await call.registry.tags.list(call.repository, n, last)
     response = json_response({"name": call.repository, "tags": page.items})
-    return _linked(call, response, f"{call.repository}/tags/list", n, page.last)
+    return linked(call, response, f"{call.repository}/tags/list", n, page.last)
 
 
 async def list_repositories(call: Call) -> Response:
-    n, last = _page(call.request)
+    n, last = page_of(call.request)
     seen = partial(call.permit.may, Action.CATALOG) if call.permit.restricted else None
     page = await call.registry.repositories.list(n, last, seen=seen)
-    return _linked(call, json_response({"repositories": page.items}), "_catalog", n, page.last)
+    return linked(call, json_response({"repositories": page.items}), "_catalog", n, page.last)
 
 
 async def list_referrers(call: Call) -> Response:
-    n, last = _page(call.request)
+    n, last = page_of(call.request)
     wanted = call.request.parameter("artifactType") or None
     page = await call.registry.referrers.list(call.repository, call.reference, wanted, n=n, last=last)
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.items}
@@ -217,7 +217,7 @@ async def list_referrers(call: Call) -> Response:
     if wanted:
         response.add("OCI-Filters-Applied", "artifactType")
     more = [("artifactType", wanted)] if wanted else []
-    return _linked(call, response, f"{call.repository}/referrers/{call.reference}", n, page.last, more)
+    return linked(call, response, f"{call.repository}/referrers/{call.reference}", n, page.last, more)
 
 
 async def list_extensions(call: Call) -> Response:
@@ -230,7 +230,22 @@ async def list_extensions(call: Call) -> Response:
             "endpoints": ["_oci/ext/discover"],
         }
     ]
-    if not call.repository:
+    if call.repository:
+        extensions += [
+            {
+                "name": "_moorage",
+                "url": "/openapi.json",
+                "description": "the history of tags",
+                "endpoints": ["_moorage/history/<tag>", "_moorage/restore/<tag>"],
+            },
+            {
+                "name": "_chainguard",
+                "url": f"{_SPECIFICATION}/extensions/README.md",
+                "description": "the history of tags",
+                "endpoints": ["_chainguard/history/<tag>"],
+            },
+        ]
+    else:
         extensions.append(
             {
                 "name": "_catalog",
@@ -268,7 +283,7 @@ async def _pullable(call: Call, digest: Digest, source: str | None) -> str | Non
 
 async def _fixed(call: Call, tags: list[str]) -> dict[str, str]:
     """Why, of each of the tags that the client may make but not move."""
-    return {tag: _NOT_MOVED for tag in tags if not await call.permit.may(Action.RETAG, call.repository, tag)}
+    return {tag: NOT_MOVED for tag in tags if not await call.permit.may(Action.RETAG, call.repository, tag)}
 
 
 def _created_blob(call: Call, digest: Digest) -> Response:
@@ -312,7 +327,7 @@ def _precondition(request: Request) -> Precondition:
     return ALWAYS if match is None and none_match is None else Precondition(match, none_match)
 
 
-def _page(request: Request) -> tuple[int | None, str]:
+def page_of(request: Request) -> tuple[int | None, str]:
     """``(n, last)`` of a listing; raises ``PageInvalid``."""
     n = request.parameter("n")
     if n is not None and not (n.isascii() and n.isdigit() and len(n) <= _DIGITS):
@@ -320,7 +335,7 @@ def _page(request: Request) -> tuple[int | None, str]:
     return (None if n is None else int(n)), request.parameter("last") or ""
 
 
-def _linked(
+def linked(
     call: Call,
     response: Response,
     path: str,
