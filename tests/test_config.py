@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moorage import Policy, Settings, SettingsError
-from moorage.config import NAMES, SYSTEM_ROOT, AccessRule, allowed, load
+from moorage.config import NAMES, SYSTEM_ROOT, AccessRule, allowed, load, without_password
 from moorage.registry.policy import ImmutableTags
 from moorage.web.options import Warned
 
@@ -52,6 +52,11 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "port": ("0", "0", 0),
     "storage": ('"memory"', "memory", "memory"),
     "root": ('"/data"', "/data", "/data"),
+    "metadata": ('"postgresql://u@h/d"', "postgresql://u@h/d", "postgresql://u@h/d"),
+    "metadata_password": ('"sesame"', "sesame", "sesame"),
+    "metadata_connections": ("5", "5", 5),
+    "metadata_timeout": ("2.5", "2.5", 2.5),
+    "metadata_prepare": ("false", "0", False),
     "workers": ("4", "4", 4),
     "drain_timeout": ("1.5", "1.5", 1.5),
     "keep_alive": ("5", "5", 5.0),
@@ -402,6 +407,31 @@ def test_secrets_are_not_shown() -> None:
     assert "port=1" in shown
     assert "tls_key_password=(not shown)" in shown
     assert "sesame" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:sesame@host/db", "postgresql://user@host/db"),
+        ("postgres://user:p@ses:ame@host", "postgres://user@host"),
+        ("postgresql:///db?host=h&password=sesame&user=u", "postgresql:///db?host=h&password=…&user=u"),
+        ("postgresql://user@host:5432/db", "postgresql://user@host:5432/db"),
+        ("postgresql://a:1,b:2/db", "postgresql://a:1,b:2/db"),
+    ],
+)
+def test_a_url_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    assert f"metadata={shown!r}" in repr(Settings(metadata=url))
+
+
+def test_wrong_metadata() -> None:
+    """What cannot hold facts is told without a password in it."""
+    for url in ("mysql://user:sesame@host/db", "sqlite3", "postgresql:user:sesame@host"):
+        with pytest.raises(SettingsError, match=r"^metadata = .*allowed: sqlite, postgresql://") as caught:
+            load(environment={"MOORAGE_METADATA": url})
+        assert "user:sesame@host/db" not in str(caught.value)
+    with pytest.raises(SettingsError, match="storage = 'memory'"):
+        load(arguments={"storage": "memory", "metadata": "postgresql://user@host/db"})
 
 
 def test_memory_has_one_worker() -> None:

@@ -209,7 +209,7 @@ def test_libraries() -> None:
     """Every library that is required has its reason."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     listed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    required = {re.split(r"[<>=;\s]", each)[0] for each in listed}
+    required = {re.split(r"[\[<>=;\s]", each)[0] for each in listed}
     assert {row[0].split()[0] for row in rows(section(text("architecture.md"), "## Libraries"))} == required
 
 

@@ -333,9 +333,9 @@ def _change(config: Path | None, root: str | None, work: Callable[["Registry"], 
 
 @asynccontextmanager
 async def _opened(settings: "Settings") -> "AsyncIterator[Registry]":
-    from moorage.build import facts_folder, registry_of  # noqa: PLC0415
+    from moorage.build import registry_of  # noqa: PLC0415
 
-    if facts_folder(settings) is None:
+    if settings.in_memory:
         raise ValueError(f"storage = {settings.storage!r}: who is known is forgotten when this ends")
     async with registry_of(settings, housekeeping=False) as registry:
         yield registry

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from moorage.access import gate_of
 from moorage.auth.base import Authenticator, Authorizer
-from moorage.config import NAMES, STORAGES, Settings, SettingsError, load
+from moorage.config import NAMES, STORAGES, Settings, SettingsError, load, without_password
 from moorage.metadata.base import Metadata
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
@@ -57,18 +57,27 @@ def store_of(settings: Settings, *, read_only: bool = False) -> BlobStore:
 
 
 def metadata_of(settings: Settings, *, read_only: bool = False) -> Metadata:
-    """The place for facts that ``settings`` describe, not opened. Raises ``SettingsError``."""
-    folder = facts_folder(settings)
-    return SQLiteMetadata() if folder is None else SQLiteMetadata(folder / FACTS, read_only=read_only)
-
-
-def facts_folder(settings: Settings) -> Path | None:
-    """The folder that holds the facts, and the bytes unless they are in a bucket; None for memory.
+    """The place for facts that ``settings`` describe, not opened; ``read_only``, what is there already.
 
     Raises ``SettingsError``.
     """
+    if settings.metadata != "sqlite":
+        return _postgres(settings, read_only=read_only)
+    folder = facts_folder(settings)
+    if folder is None:
+        return SQLiteMetadata()
+    if read_only and not (folder / FACTS).is_file():
+        raise SettingsError(f"root = {str(folder)!r}: there is no registry; allowed: a folder that holds {FACTS}")
+    return SQLiteMetadata(folder / FACTS, read_only=read_only)
+
+
+def facts_folder(settings: Settings) -> Path | None:
+    """The folder that holds the facts unless they are in a database, and the bytes unless they are in a bucket.
+
+    None where it would hold neither. Raises ``SettingsError``.
+    """
     kind, _, rest = settings.storage.partition(":")
-    if kind == "memory":
+    if settings.in_memory or (settings.bucket and settings.metadata != "sqlite"):
         return None
     if settings.bucket or (kind == "filesystem" and not rest):
         return settings.data_folder()
@@ -80,10 +89,34 @@ def facts_folder(settings: Settings) -> Path | None:
 
 def place_of(settings: Settings) -> str:
     """Where everything is kept, in words."""
-    folder = facts_folder(settings)
-    if settings.bucket:
-        return f"{settings.storage}, facts in {folder}"
-    return "memory, gone when it stops" if folder is None else str(folder)
+    if settings.in_memory:
+        return "memory, gone when it stops"
+    folder, database = str(facts_folder(settings)), without_password(settings.metadata)
+    bytes_in = settings.storage if settings.bucket else folder
+    facts_in = folder if settings.metadata == "sqlite" else database
+    return bytes_in if bytes_in == facts_in else f"{bytes_in}, facts in {facts_in}"
+
+
+def _postgres(settings: Settings, *, read_only: bool) -> Metadata:
+    called = f"metadata = {without_password(settings.metadata)!r}"
+    try:
+        from moorage.metadata.postgres import PostgresMetadata, PostgresOptions  # noqa: PLC0415  only where it is used
+    except ImportError as error:
+        raise SettingsError(
+            f"{called}: {error.name or 'psycopg'} is missing; pip install 'moorage[postgres]' brings it"
+        ) from error
+    try:
+        options = PostgresOptions(
+            url=settings.metadata,
+            password=settings.metadata_password,
+            connections=settings.metadata_connections,
+            patience=settings.metadata_timeout,
+            prepare=settings.metadata_prepare,
+            called=called,
+        )
+    except ValueError as error:
+        raise SettingsError(f"{called}: {error}; allowed: postgresql://user@host/database") from error
+    return PostgresMetadata(options, read_only=read_only)
 
 
 def _objects(settings: Settings) -> BlobStore:

@@ -5,18 +5,15 @@ from contextlib import AsyncExitStack
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
-from moorage.build import FACTS, facts_folder, metadata_of, place_of, store_of
+from moorage.build import metadata_of, place_of, store_of
 from moorage.config import Settings, SettingsError
 from moorage.registry.check import check, count, orphans
 
 
 async def check_root(settings: Settings, *, full: bool) -> int:
     """Check the registry that ``settings`` describe; 0 if all is well, 1 if not. Raises ``SettingsError``."""
-    folder = facts_folder(settings)
-    if folder is None:
+    if settings.in_memory:
         raise SettingsError(f"storage = {settings.storage!r}: allowed for a check: whatever outlives its process")
-    if not (folder / FACTS).is_file():
-        raise SettingsError(f"root = {str(folder)!r}: there is no registry; allowed: a folder that holds {FACTS}")
     out, bars = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     problems = 0
     async with AsyncExitStack() as stack:

@@ -47,6 +47,16 @@ Root = Annotated[
     ),
 ]
 
+Metadata = Annotated[
+    str | None,
+    typer.Option(
+        "--metadata",
+        "-m",
+        metavar="NAME|URL",
+        help="Where facts are kept: sqlite (in the root), postgresql://user@host/database; default sqlite.",
+    ),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -76,6 +86,7 @@ def serve(
     ] = None,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     workers: Annotated[
         str | None, typer.Option(metavar="N", help="Processes that share the root; default 1.")
     ] = None,
@@ -108,6 +119,7 @@ def serve(
         "port": _number(port),
         "storage": storage,
         "root": root,
+        "metadata": metadata,
         "workers": _number(workers),
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
@@ -121,6 +133,7 @@ def check(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
     full: Annotated[bool, typer.Option("--full", help="Also read every blob and compare its digest.")] = False,
 ) -> None:
@@ -128,7 +141,7 @@ def check(
     from moorage.check_command import check_root  # noqa: PLC0415
 
     def run() -> int:
-        settings = _settings(config, {"storage": storage, "root": root})
+        settings = _settings(config, {"storage": storage, "root": root, "metadata": metadata})
         return asyncio.run(check_root(settings, full=full))
 
     raise typer.Exit(_guarded(run))
@@ -139,6 +152,7 @@ def collect(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and the bytes freed.")] = False,
     grace: Annotated[
@@ -156,7 +170,7 @@ def collect(
     """
     from moorage.content_commands import collect as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root}
+    settings = {"storage": storage, "root": root, "metadata": metadata}
     raise typer.Exit(
         _guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace, history=history)))
     )
@@ -170,12 +184,13 @@ def why(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
 ) -> None:
     """Say what holds a manifest or a blob, up to the tags, and until when; the exit code is 1 if it is nowhere."""
     from moorage.content_commands import why as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root}
+    settings = {"storage": storage, "root": root, "metadata": metadata}
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
 
 
@@ -188,12 +203,13 @@ def cost(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
 ) -> None:
     """Say how many bytes would be free if all these went, with everything that they alone hold."""
     from moorage.content_commands import cost as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root}
+    settings = {"storage": storage, "root": root, "metadata": metadata}
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references))))
 
 
@@ -203,13 +219,14 @@ def history(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most changes to list.")] = 50,
 ) -> None:
     """List what happened to a tag, or to all tags of a repository, the latest first."""
     from moorage.content_commands import history as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root}
+    settings = {"storage": storage, "root": root, "metadata": metadata}
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference, limit))))
 
 
@@ -225,12 +242,13 @@ def restore(
     *,
     storage: Storage = None,
     root: Root = None,
+    metadata: Metadata = None,
     config: Config = None,
 ) -> None:
     """Let a tag name again what it named, and bring back what was deleted."""
     from moorage.content_commands import restore as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root}
+    settings = {"storage": storage, "root": root, "metadata": metadata}
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
 
 
@@ -240,8 +258,14 @@ def _number(text: str | None) -> Any:
 
 
 def _settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
-    from moorage.config import load  # noqa: PLC0415
+    from moorage.config import SettingsError, load, without_password  # noqa: PLC0415
 
+    url = arguments.get("metadata")
+    if url is not None and without_password(url) != url:
+        raise SettingsError(
+            "--metadata: everyone on this machine can read a password there; "
+            "allowed: in metadata_password_file, MOORAGE_METADATA, PGPASSWORD or PGPASSFILE"
+        )
     return load(config, os.environ, arguments)
 
 

@@ -81,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8968
     storage: str = "filesystem"
     root: str | None = None
+    metadata: str = "sqlite"
+    metadata_password: Secret | None = None
+    metadata_connections: Annotated[int, Meta(ge=1, le=1000)] = 10
+    metadata_timeout: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
+    metadata_prepare: bool = True
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     drain_timeout: Seconds = 30.0
     keep_alive: Seconds = 75.0
@@ -171,6 +176,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def policy(self) -> Policy:
         """What the registry accepts and allows."""
         return Policy(**{name: getattr(self, name) for name in Policy.__dataclass_fields__})
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing outlives the process."""
+        return self.storage.partition(":")[0] == "memory"
 
     @property
     def bucket(self) -> bool:
@@ -296,7 +306,15 @@ def _convert(name: str, value: Any, source: str, *, strict: bool = True) -> Any:
 
 
 def _shown(name: str, value: Any) -> str:
+    if name == "metadata" and isinstance(value, str):
+        value = without_password(value)
     return "(not shown)" if name in SECRETS else repr(value)
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown: what stands for a password in it is left out."""
+    url = re.sub(r"(//[^/?#@:]*):[^/?#]*@", r"\1@", url)
+    return re.sub(r"([?&]password=)[^&#]*", r"\1…", url)
 
 
 def allowed(name: str) -> str:
@@ -366,6 +384,12 @@ def _check(settings: Settings) -> None:
     if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")
     _check_bucket(settings)
+    if not re.match(r"sqlite$|postgres(ql)?://", settings.metadata):
+        raise SettingsError(
+            f"metadata = {_shown('metadata', settings.metadata)}: allowed: sqlite, postgresql://user@host/database"
+        )
+    if scheme == "memory" and settings.metadata != "sqlite":
+        raise SettingsError("storage = 'memory': allowed with metadata = 'sqlite': facts would outlive the bytes")
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")
 

@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.filesize import decimal
 
-from moorage.build import FACTS, facts_folder, registry_of
+from moorage.build import metadata_of, registry_of
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.registry.explain import Holder, Subject
@@ -34,11 +34,10 @@ _out = Console(highlight=False, soft_wrap=True)
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Registry]:
     """The registry that ``settings`` describe, which must be there already; raises ``SettingsError``."""
-    folder = facts_folder(settings)
-    if folder is None:
+    if settings.in_memory:
         raise SettingsError(f"storage = {settings.storage!r}: another process cannot look into its memory")
-    if not (folder / FACTS).is_file():
-        raise SettingsError(f"root = {str(folder)!r}: there is no registry; allowed: a folder that holds {FACTS}")
+    async with metadata_of(settings, read_only=True):
+        pass  # there is one
     async with registry_of(settings, housekeeping=False) as registry:
         yield registry
 

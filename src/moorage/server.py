@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from moorage._version import __version__
-from moorage.build import create_app, facts_folder, place_of, store_of
+from moorage.build import create_app, facts_folder, metadata_of, place_of, store_of
 from moorage.config import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from moorage.web.connections import Connections
@@ -48,6 +48,7 @@ def serve(settings: Settings) -> int:
     _check_exposure(settings, address)
     _check_access(settings, address)
     tls = ReloadedContext.of(settings) if settings.tls_certificate else None
+    metadata_of(settings)  # what is wrong with it is said before anything starts
     _check_folder(settings)
     sockets = _bind(settings, address)
     announce = _announcement(settings, sockets[0])

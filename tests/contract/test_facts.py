@@ -14,6 +14,7 @@ import pytest
 from moorage import Registry
 from moorage.metadata import repositories
 from moorage.metadata.base import Metadata
+from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.spec import digest as digests
 from moorage.spec.errors import BlobUnknown, ServiceUnavailable
@@ -38,6 +39,18 @@ class TestSharedSQLite(SharedMetadataContract):
     @pytest.fixture
     def make_metadata(self, tmp_path: Path) -> Callable[[], Metadata]:
         return lambda: SQLiteMetadata(tmp_path / "made" / "facts.db")
+
+
+class TestPostgres(MetadataContract):
+    @pytest.fixture
+    def metadata(self, database: str) -> Metadata:
+        return PostgresMetadata(PostgresOptions(url=database))
+
+
+class TestSharedPostgres(SharedMetadataContract):
+    @pytest.fixture
+    def make_metadata(self, new_database: str) -> Callable[[], Metadata]:
+        return lambda: PostgresMetadata(PostgresOptions(url=new_database))
 
 
 MAKE_REPOSITORY = """

@@ -1,9 +1,10 @@
 """Facts about blobs: what is stored, and which repositories hold it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moorage.metadata import repositories
-from moorage.metadata.base import Metadata, Unit, later, one, run
+from moorage.metadata.base import Metadata, Query, Row, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUnknown, InUse
@@ -38,11 +39,22 @@ async def holders(metadata: Metadata, digest: Digest, last: str, limit: int) -> 
 
 def add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> Unit[bool]:
     """Store a blob and link it. Where the content is stored already, the new bytes are doomed: then True."""
-    added = yield from one("add_blob", digest, size, key, change.at)
-    if added is None:
+    answers = yield from together(to_add(repository, digest, size, key, change))
+    return (yield from added(answers, repository, digest, key, change))
+
+
+def to_add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> list[Query]:
+    """What ``add`` asks; ``added`` goes on from the answers."""
+    return [("add_blob", (digest, size, key, change.at)), *_to_link(repository, digest, change)]
+
+
+def added(answers: Sequence[Sequence[Row]], repository: str, digest: Digest, key: Key, change: Change) -> Unit[bool]:
+    """The second half of ``add``."""
+    again = not answers[0]
+    if again:
         yield from later("doom", key, change.at)
-    yield from _link(repository, digest, change, "blob.push")
-    return added is None
+    yield from _linked(answers, repository, digest, change, "blob.push")
+    return again
 
 
 def mount(repository: str, digest: Digest, source: str | None, change: Change) -> Unit[bool]:
@@ -53,7 +65,8 @@ def mount(repository: str, digest: Digest, source: str | None, change: Change) -
         found = yield from one("blob_of_repository", source, digest)
     if found is None:
         return False
-    yield from _link(repository, digest, change, "blob.mount")
+    answers = yield from together(_to_link(repository, digest, change))
+    yield from _linked(answers, repository, digest, change, "blob.mount")
     return True
 
 
@@ -95,8 +108,18 @@ def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
         raise InUse(detail={"digest": digest, "referenced_by": [parent for (parent,) in parents]})
 
 
-def _link(repository: str, digest: Digest, change: Change, action: str) -> Unit[None]:
-    repository_id = yield from repositories.make(repository, create=change.creates)
-    if (yield from one("link_blob", repository_id, digest, change.at)):
+def _to_link(repository: str, digest: Digest, change: Change) -> list[Query]:
+    """What a link asks: the last answers are the repository and whether the link is new."""
+    return [
+        *repositories.to_make(repository, create=change.creates),
+        ("link_blob_by_name", (repository, digest, change.at)),
+    ]
+
+
+def _linked(
+    answers: Sequence[Sequence[Row]], repository: str, digest: Digest, change: Change, action: str
+) -> Unit[None]:
+    repository_id = repositories.made(answers[-2], repository)
+    if answers[-1]:
         yield from change.record(action, repository, digest=digest)
     yield from later("mark_unreferenced", repository_id, digest, change.at)

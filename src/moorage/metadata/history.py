@@ -52,7 +52,8 @@ def restore(
         raise Denied(fixed, detail={"name": repository, "tag": tag})
     row = yield from one("repository_id", repositories.past(repository))
     yield from _bring_back(repository_id, row[0] if row else None, repository, digest, change, sparse)
-    yield from tags.move(repository_id, repository, tag, digest, change)
+    before = current[0] if current else None
+    yield from tags.move(repository_id, repository, tag, digest, change, before=before)
     yield from referrers.merge_tag(repository_id, repository, tag, change)
 
 

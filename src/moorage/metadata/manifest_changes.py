@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorage.metadata import blobs, manifests, referrers, repositories, tags
-from moorage.metadata.base import Unit, later, one, run
+from moorage.metadata.base import Query, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import Denied, ManifestBlobUnknown, ManifestUnknown
@@ -35,14 +35,25 @@ def push(wanted: Push, change: Change) -> Unit[None]:
     Raises ``PreconditionFailed``, ``Denied``, and ``ManifestBlobUnknown`` with each missing reference.
     """
     repository_id = yield from repositories.make(wanted.repository, create=change.creates)
-    for reference in wanted.tags or [wanted.digest]:
-        current = yield from manifests.current(repository_id, reference)
+    only_a_list = referrers.is_list(wanted.facts, wanted.tags)
+    facts = referrers.without_duties(wanted.facts) if only_a_list else wanted.facts
+    needed = [each for each in facts.references if each.required and each.kind not in wanted.sparse]
+    known, *answers = yield from together(
+        [
+            ("manifest_type", (repository_id, wanted.digest)),
+            *(("tag_digest", (repository_id, tag)) for tag in wanted.tags),
+            *(_presence(repository_id, each) for each in needed),
+        ]
+    )
+    named = {tag: rows[0][0] if rows else None for tag, rows in zip(wanted.tags, answers, strict=False)}
+    for reference, current in (named or {wanted.digest: wanted.digest if known else None}).items():
         wanted.precondition.check(reference, current)
         if reference in wanted.fixed and current not in (None, wanted.digest):
             raise Denied(wanted.fixed[reference], detail={"name": wanted.repository, "tag": reference})
-    only_a_list = referrers.is_list(wanted.facts, wanted.tags)
-    facts = referrers.without_duties(wanted.facts) if only_a_list else wanted.facts
-    yield from _check_references(repository_id, facts, wanted.sparse)
+    missing = [each for each, rows in zip(needed, answers[len(named) :], strict=True) if not rows]
+    if missing:
+        details = [{"digest": each.digest, "kind": each.kind, "path": each.path} for each in missing]
+        raise ManifestBlobUnknown(details=details)
     yield from manifests.store(
         repository_id,
         wanted.repository,
@@ -50,10 +61,11 @@ def push(wanted: Push, change: Change) -> Unit[None]:
         wanted.content,
         facts,
         change,
+        known=known[0][0] if known else None,
         only_a_list=only_a_list,
     )
-    for tag in wanted.tags:
-        yield from tags.move(repository_id, wanted.repository, tag, wanted.digest, change)
+    for tag, before in named.items():
+        yield from tags.move(repository_id, wanted.repository, tag, wanted.digest, change, before=before)
         yield from referrers.merge_tag(repository_id, wanted.repository, tag, change)
     if wanted.facts.subject:
         yield from referrers.merge_subject(repository_id, wanted.repository, wanted.facts.subject, change)
@@ -76,9 +88,9 @@ def delete(
     ``kept``, and ``InUse`` where an index needs it unless ``referenced`` manifests may go too.
     """
     repository_id = yield from repositories.find(repository)
-    current = yield from manifests.current(repository_id, digest)
-    precondition.check(digest, current)
-    if current is None:
+    known = yield from manifests.media_type(repository_id, digest)
+    precondition.check(digest, digest if known else None)
+    if known is None:
         raise ManifestUnknown(detail={"name": repository, "reference": digest})
     if not referenced:
         yield from blobs.refuse_if_needed(repository_id, digest)
@@ -157,24 +169,7 @@ def move(source: int, target: int, digest: str, now: float, because: str | None)
     return subject
 
 
-def _check_references(repository_id: int, facts: Facts, sparse: frozenset[str]) -> Unit[None]:
-    missing = []
-    checked: dict[tuple[str, str], bool] = {}
-    for reference in facts.references:
-        if not reference.required or reference.kind in sparse:
-            continue
-        seen = (reference.digest, reference.kind)
-        if seen not in checked:
-            checked[seen] = yield from _is_there(repository_id, reference)
-        if not checked[seen]:
-            missing.append({"digest": reference.digest, "kind": reference.kind, "path": reference.path})
-    if missing:
-        raise ManifestBlobUnknown(details=missing)
-
-
-def _is_there(repository_id: int, reference: Reference) -> Unit[bool]:
-    if reference.kind != "manifest" and (yield from one("is_linked", repository_id, reference.digest)):
-        return True
-    if reference.kind in ("manifest", "content"):
-        return (yield from one("manifest_type", repository_id, reference.digest)) is not None
-    return False
+def _presence(repository_id: int, reference: Reference) -> Query:
+    """What has rows if the repository holds what is referenced."""
+    query = {"manifest": "manifest_type", "content": "is_held"}.get(reference.kind, "is_linked")
+    return query, (repository_id, reference.digest)

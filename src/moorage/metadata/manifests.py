@@ -40,12 +40,9 @@ async def find(
     return StoredManifest(Digest(found), media_type, size, rest[0] if content else None, rest[-1])
 
 
-def current(repository_id: int, reference: str) -> Unit[str | None]:
-    """The digest that a tag names, or a digest itself if its manifest is there; else None."""
-    if ":" in reference:
-        known = yield from one("manifest_type", repository_id, reference)
-        return reference if known else None
-    row = yield from one("tag_digest", repository_id, reference)
+def media_type(repository_id: int, digest: str) -> Unit[str | None]:
+    """The media type of a manifest that is stored, or None."""
+    row = yield from one("manifest_type", repository_id, digest)
     return row[0] if row else None
 
 
@@ -57,17 +54,18 @@ def store(
     facts: Facts,
     change: Change,
     *,
+    known: str | None,
     only_a_list: bool = False,
 ) -> Unit[None]:
     """Store a manifest and what it references; ``only_a_list`` where it only serves fallback tags.
 
+    ``known`` is the media type under which it is stored already, None if it is not.
     The same bytes under another Content-Type are from now on what that makes of them.
     """
     annotations = msgspec.json.encode(facts.annotations).decode() if facts.annotations else None
     described = (facts.subject, facts.artifact_type, annotations)
     needed: set[str] = set()
     before: set[str] = set()
-    known = yield from one("manifest_type", repository_id, digest)
     if known is None:
         row = (facts.media_type, len(content), *described, change.at, content)
         yield from later("add_manifest", repository_id, digest, *row)
@@ -75,7 +73,7 @@ def store(
             yield from later("mark_list", repository_id, digest)
         yield from later("hold_referrers", repository_id, digest)
         yield from change.record("manifest.push", repository, digest=digest)
-    elif known[0] != facts.media_type:
+    elif known != facts.media_type:
         yield from later("set_manifest_facts", repository_id, digest, facts.media_type, *described)
         for child, _, required in (yield from run("children", repository_id, digest)):
             before.add(child)

@@ -4,7 +4,8 @@
 SELECT id FROM repositories WHERE name = $1;
 
 -- name: add_repository
-INSERT INTO repositories (name) VALUES ($1) ON CONFLICT DO NOTHING;
+INSERT INTO repositories (name) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM repositories WHERE name = $1)
+ON CONFLICT DO NOTHING;
 
 -- name: page_repositories
 -- Names that start with '~' are of what is past.
@@ -31,8 +32,17 @@ ON CONFLICT DO NOTHING RETURNING key;
 -- name: is_linked
 SELECT 1 FROM repository_blobs WHERE repository_id = $1 AND digest = $2;
 
+-- name: is_held
+SELECT 1 FROM repository_blobs WHERE repository_id = $1 AND digest = $2
+UNION ALL SELECT 1 FROM manifests WHERE repository_id = $1 AND digest = $2;
+
 -- name: link_blob
 INSERT INTO repository_blobs (repository_id, digest, linked_at) VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING RETURNING digest;
+
+-- name: link_blob_by_name
+INSERT INTO repository_blobs (repository_id, digest, linked_at)
+SELECT id, $2, $3 FROM repositories WHERE name = $1
 ON CONFLICT DO NOTHING RETURNING digest;
 
 -- name: unlink_blob
@@ -173,13 +183,13 @@ DELETE FROM tags WHERE repository_id = $1 AND digest = $2 RETURNING name;
 -- Manifests that name the subject, and those without one that a fallback tag lists; $5 filters where not null.
 SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
 JOIN manifests m ON m.repository_id = r.id AND m.subject = $2 AND m.digest > $4
-WHERE r.name = $1 AND ($5 IS NULL OR m.artifact_type = $5)
+WHERE r.name = $1 AND (m.artifact_type = $5 OR $5 IS NULL)
 UNION ALL
 SELECT DISTINCT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
 JOIN tags t ON t.repository_id = r.id AND t.name = $3
 JOIN manifest_references c ON c.repository_id = r.id AND c.parent = t.digest AND c.child > $4
 JOIN manifests m ON m.repository_id = r.id AND m.digest = c.child AND m.subject IS NULL
-WHERE r.name = $1 AND ($5 IS NULL OR m.artifact_type = $5)
+WHERE r.name = $1 AND (m.artifact_type = $5 OR $5 IS NULL)
 ORDER BY 1 LIMIT $6;
 
 -- name: known_referrers
@@ -191,6 +201,10 @@ INSERT INTO uploads (id, repository, algorithm, received, created_at, expires_at
 
 -- name: upload
 SELECT algorithm, received, digest FROM uploads WHERE id = $1 AND repository = $2 AND expires_at > $3;
+
+-- name: upload_with_segments
+SELECT u.algorithm, u.received, u.digest, s.key FROM uploads u LEFT JOIN segments s ON s.upload_id = u.id
+WHERE u.id = $1 AND u.repository = $2 AND u.expires_at > $3 ORDER BY s.start;
 
 -- name: segments
 SELECT key, size FROM segments WHERE upload_id = $1 ORDER BY start;
@@ -246,7 +260,7 @@ ORDER BY 1 LIMIT $4;
 -- $1 is the repository, $2 that of its past; $6 is the moment.
 SELECT DISTINCT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repositories r
 JOIN manifests m ON m.repository_id = r.id AND m.subject = $3 AND m.digest > $4
-WHERE (r.name = $1 OR r.name = $2) AND ($5 IS NULL OR m.artifact_type = $5)
+WHERE (r.name = $1 OR r.name = $2) AND (m.artifact_type = $5 OR $5 IS NULL)
 AND m.pushed_at <= $6 AND (r.name = $1 OR m.unheld_since > $6) ORDER BY 1 LIMIT $7;
 
 -- name: forget_events

@@ -71,8 +71,11 @@ def merge_tag(
     merged = msgspec.json.encode(document | {"manifests": kept + added})
     digest = digests.compute(merged)
     facts = without_duties(parse(merged, OCI_INDEX))
-    yield from manifests.store(repository_id, repository, digest, merged, facts, change, only_a_list=True)
-    yield from tags.move(repository_id, repository, tag, digest, change)
+    known_as = yield from manifests.media_type(repository_id, digest)
+    yield from manifests.store(
+        repository_id, repository, digest, merged, facts, change, known=known_as, only_a_list=True
+    )
+    yield from tags.move(repository_id, repository, tag, digest, change, before=row[0])
 
 
 def _descriptor(row: Row) -> Descriptor:

@@ -1,19 +1,28 @@
 """Facts about repositories."""
 
-from moorage.metadata.base import Metadata, Unit, one, run
+from collections.abc import Sequence
+
+from moorage.metadata.base import Metadata, Query, Row, Unit, one, together
 from moorage.spec.errors import Denied, NameUnknown
 
 
 def make(name: str, *, create: bool = True) -> Unit[int]:
     """The identifier of a repository, which is there from now on; raises ``Denied`` unless one may ``create`` it."""
-    if row := (yield from one("repository_id", name)):
-        return int(row[0])
-    if not create:
+    answers = yield from together(to_make(name, create=create))
+    return made(answers[-1], name)
+
+
+def to_make(name: str, *, create: bool) -> list[Query]:
+    """What ``make`` asks; the last answer tells ``made`` the identifier."""
+    asked: Query = "repository_id", (name,)
+    return [("add_repository", (name,)), asked] if create else [asked]
+
+
+def made(rows: Sequence[Row], name: str) -> int:
+    """The identifier of a repository; raises ``Denied`` where it is not there and may not be created."""
+    if not rows:
         raise not_created(name)
-    yield from run("add_repository", name)
-    row = yield from one("repository_id", name)
-    assert row is not None  # noqa: S101  just inserted, in this transaction
-    return int(row[0])
+    return int(rows[0][0])
 
 
 def not_created(name: str) -> Denied:

@@ -25,10 +25,10 @@ def immutable(repository: str, tag: str) -> Denied:
     return Denied(IMMUTABLE, detail={"name": repository, "tag": tag})
 
 
-def move(repository_id: int, repository: str, tag: str, digest: Digest, change: Change) -> Unit[None]:
-    """Let ``tag`` name ``digest``."""
-    row = yield from one("tag_digest", repository_id, tag)
-    before = row[0] if row else None
+def move(
+    repository_id: int, repository: str, tag: str, digest: Digest, change: Change, *, before: str | None
+) -> Unit[None]:
+    """Let ``tag`` name ``digest`` rather than what it named ``before``."""
     yield from later("set_tag", repository_id, tag, digest, change.at)
     yield from later("hold_manifest", repository_id, digest)
     if before != digest:

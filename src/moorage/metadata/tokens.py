@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.metadata.base import Metadata, Unit, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ async def keys(metadata: Metadata, now: float) -> list[StoredKey]:
 
 def add_key(new: StoredKey, keep_until: float) -> Unit[None]:
     """Sign with ``new`` from now on; tokens of the keys before are valid until ``keep_until`` at the longest."""
-    yield from run("expire_signing_keys", keep_until)
-    yield from run("delete_signing_keys", new.created_at)
-    yield from run("add_signing_key", new.kid, new.algorithm, new.private, new.created_at)
+    yield from later("expire_signing_keys", keep_until)
+    yield from later("delete_signing_keys", new.created_at)
+    yield from later("add_signing_key", new.kid, new.algorithm, new.private, new.created_at)
 
 
 def ensure_key(new: StoredKey, keep_until: float) -> Unit[None]:
@@ -49,8 +49,8 @@ def ensure_key(new: StoredKey, keep_until: float) -> Unit[None]:
 
 def add_refresh(digest: str, token: RefreshToken, now: float) -> Unit[None]:
     """Keep a new refresh token, and forget those whose time is over."""
-    yield from run("expire_refresh_tokens", now)
-    yield from run(
+    yield from later("expire_refresh_tokens", now)
+    yield from later(
         "add_refresh_token", digest, token.family, token.name, token.method, token.proof, now, token.expires_at
     )
 
@@ -66,10 +66,10 @@ def use_refresh(digest: str, now: float, successor: str | None, expires_at: floa
         return None
     token = RefreshToken(*row)
     if token.used_at is not None:
-        yield from run("delete_refresh_family", token.family)
+        yield from later("delete_refresh_family", token.family)
     elif successor is not None:
-        yield from run("use_refresh_token", digest, now)
-        yield from run(
+        yield from later("use_refresh_token", digest, now)
+        yield from later(
             "add_refresh_token", successor, token.family, token.name, token.method, token.proof, now, expires_at
         )
     return token
@@ -78,7 +78,7 @@ def use_refresh(digest: str, now: float, successor: str | None, expires_at: floa
 def revoke_refresh(digest: str) -> Unit[None]:
     """End the family of a token, if there is one."""
     if row := (yield from one("refresh_token", digest, 0.0)):
-        yield from run("delete_refresh_family", row[0])
+        yield from later("delete_refresh_family", row[0])
 
 
 def revoke_refresh_of(name: str) -> Unit[int]:

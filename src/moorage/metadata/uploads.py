@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from moorage.metadata import blobs
-from moorage.metadata.base import Metadata, Unit, later, one, run
+from moorage.metadata.base import Metadata, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUploadRangeInvalid, BlobUploadUnknown
@@ -49,6 +49,18 @@ async def find(metadata: Metadata, repository: str, identifier: str, now: float)
     return UploadSession(repository, identifier, algorithm, received, Digest(digest) if digest else None)
 
 
+async def find_whole(
+    metadata: Metadata, repository: str, identifier: str, now: float
+) -> tuple[UploadSession, list[Key]]:
+    """The session as of now, and the keys of what it received, in order; raises ``BlobUploadUnknown``."""
+    rows = await metadata.fetch("upload_with_segments", identifier, repository, now)
+    if not rows:
+        raise unknown(repository, identifier)
+    algorithm, received, digest, _ = rows[0]
+    session = UploadSession(repository, identifier, algorithm, received, Digest(digest) if digest else None)
+    return session, [key for *_, key in rows if key is not None]
+
+
 async def segments(metadata: Metadata, identifier: str) -> list[tuple[Key, int]]:
     """``(key, size)`` of what a session received, in order."""
     return [(key, size) for key, size in await metadata.fetch("segments", identifier)]
@@ -76,13 +88,18 @@ def finish(
 
     Raises as ``append`` does.
     """
-    closed = yield from one("close_upload", session.id, session.repository, session.received)
-    if closed is None:
+    closed, *answers = yield from together(
+        [
+            ("close_upload", (session.id, session.repository, session.received)),
+            *blobs.to_add(session.repository, digest, size, key, change),
+        ]
+    )
+    if not closed:
         yield from _lost(session)
     yield from later("delete_segments", session.id)
     for each in spare:
         yield from later("doom", each, change.at)
-    again = yield from blobs.add(session.repository, digest, size, key, change)
+    again = yield from blobs.added(answers, session.repository, digest, key, change)
     return again or bool(spare)
 
 

@@ -103,21 +103,25 @@ class Uploads:
         ``DigestInvalid``; the session then stays as it was before.
         """
         digest = as_digest(digest)
-        session = await self.get(repository, identifier)
+        now = self._parts.clock()
+        session, keys = await uploads.find_whole(self._parts.metadata, repository, identifier, now)
         _check_order(session, first)
         self._check_room(session.received, length)
         try:
-            return await self._finish(session, digest, body, length, self._parts.change(actor, create=create))
+            return await self._finish(session, keys, digest, body, length, self._parts.change(actor, create=create))
         except FileNotFoundError as error:  # another request closed the session, and its segments went
             raise session.unknown() from error
 
     async def _finish(
-        self, session: UploadSession, digest: Digest, body: Body | None, length: int | None, change: Change
+        self,
+        session: UploadSession,
+        keys: list[Key],
+        digest: Digest,
+        body: Body | None,
+        length: int | None,
+        change: Change,
     ) -> Digest:
-        segments = await uploads.segments(self._parts.metadata, session.id)
-        if sum(size for _, size in segments) != session.received:  # moved on or closed between the two questions
-            raise out_of_order((await self.get(session.repository, session.id)).received, session.received)
-        keys, made = [key for key, _ in segments], list[Key]()
+        made: list[Key] = []
         chunk = await _begun(body) if body is not None else None
         if chunk is None:
             _check_length(0, length)

@@ -90,7 +90,9 @@ _TIMES: Final = {"at", "since"}
 _BYTES: Final = {"content"}
 _COMPARED: Final = re.compile(r"(\w+)\s*(?:=|<>|<=?|>=?)\s*\$(\d+)")
 _LIMITED: Final = re.compile(r"(LIMIT)\s+\$(\d+)")
-_INSERTED: Final = re.compile(r"INSERT INTO \w+\s*\((?P<columns>[^)]*)\)\s*VALUES\s*\((?P<values>[^)]*)\)")
+_INSERTED: Final = re.compile(
+    r"INSERT INTO \w+\s*\((?P<columns>[^)]*)\)\s*(VALUES\s*\(|SELECT )(?P<values>[^)]*?)(\)| FROM | WHERE )"
+)
 
 
 def sample(text: str) -> list[int | float | str | bytes]:

@@ -1,0 +1,309 @@
+"""Facts in PostgreSQL (13 or later), for several nodes over one database.
+
+A unit is one transaction at SERIALIZABLE: what it read still holds when it commits, as with SQLite's one writer. What
+PostgreSQL cannot keep apart it refuses, and the unit is started again. Statements that a unit does not wait for
+(``later``) travel with its next question or with the COMMIT, BEGIN with its first one: a unit that asks n times costs
+n + 1 round trips, one that only writes costs 1, and a ``fetch``, without a transaction of its own, 1.
+"""
+
+import asyncio
+import functools
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar, cast
+
+import psycopg
+import psycopg_pool
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8BinaryDumper
+
+from moorage.metadata.base import Arguments, Later, Query, Result, Row, Unit, load_queries
+from moorage.metadata.postgres_schema import SchemaUnknown, migrate, schema_of
+from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull
+
+_BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE"
+# Each transaction that commits leaves its name. Who does not know whether it did leaves the name himself: that waits
+# for the transaction if it is still there, finds the name if it committed, and else keeps it from ever doing so.
+_NAME: Final = "INSERT INTO moorage_commits (name) VALUES ($1)"
+_TAKE_NAME: Final = f"{_NAME} ON CONFLICT DO NOTHING RETURNING name"
+_FORGET_NAMES: Final = "DELETE FROM moorage_commits WHERE name < $1"
+_NAMES_KEPT: Final = 86400  # seconds; much more than clocks may differ, or a lost transaction may take to end
+_NAMES_AT_ONCE: Final = 1000
+_APART: Final = (errors.SerializationFailure, errors.DeadlockDetected)
+# What PostgreSQL may say instead of a serialization failure; otherwise it is said again.
+_PERHAPS_APART: Final = (errors.UniqueViolation, errors.ExclusionViolation)
+_PERHAPS: Final = 4
+_PAUSE: Final = 0.1  # seconds between attempts to reach the database
+_CONNECTION: Final = {
+    "application_name": "moorage",
+    "connect_timeout": "5",  # seconds
+    "tcp_user_timeout": "15000",  # milliseconds until a silent peer is given up
+    "target_session_attrs": "read-write",  # of several hosts, the one that takes changes
+}
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresOptions:
+    """How to reach the database: ``url`` as libpq takes it, ``password`` unless it holds one.
+
+    At most ``connections`` are kept. ``patience`` is how long (seconds) an operation waits for one of them, for a
+    database that cannot be reached, or for others to let it through. ``prepare`` must be off where a pooler gives
+    each transaction another session and knows no prepared statements. ``called`` is what errors call the database.
+    Raises ``ValueError`` for a URL that is none.
+    """
+
+    url: str
+    password: str | None = None
+    connections: int = 10
+    patience: float = 10.0
+    prepare: bool = True
+    called: str = "the database"
+
+    def __post_init__(self) -> None:
+        try:
+            conninfo_to_dict(self.url)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(_reason(error)) from None
+
+    def conninfo(self) -> str:
+        """What libpq is given."""
+        given = {name: value for name, value in conninfo_to_dict(self.url).items() if value is not None}
+        if self.password is not None:
+            given["password"] = self.password
+        return make_conninfo("", **(_CONNECTION | given))
+
+
+class _Lost(Exception):
+    """The connection went, and with it what was not committed."""
+
+
+class PostgresMetadata:
+    """``Metadata`` in a PostgreSQL database; with ``read_only`` nothing is made or changed.
+
+    Opening raises ``OSError`` where the database cannot be reached, and ``RuntimeError`` where its schema is of a
+    newer Moorage or, with ``read_only``, not there or of another.
+    """
+
+    def __init__(self, options: PostgresOptions, *, read_only: bool = False) -> None:
+        self._options = options
+        self._read_only = read_only
+        self._queries = load_queries()
+        self._pool: psycopg_pool.AsyncConnectionPool
+        self._contended: asyncio.Lock
+        self._commits = _NAMES_AT_ONCE // 2  # since names were forgotten
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        conninfo = self._options.conninfo()
+        try:
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+                await (schema_of(connection) if self._read_only else migrate(connection))
+        except SchemaUnknown as error:
+            raise RuntimeError(f"{self._options.called}: {error}") from error
+        except psycopg.Error as error:
+            raise OSError(f"{self._options.called}: {_reason(error)}") from error
+        self._pool = psycopg_pool.AsyncConnectionPool(
+            conninfo,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": 0 if self._options.prepare else None,
+                "cursor_factory": psycopg.AsyncRawCursor,
+            },
+            min_size=min(2, self._options.connections),
+            max_size=self._options.connections,
+            timeout=self._options.patience,
+            reconnect_timeout=min(5.0, self._options.patience),  # seconds; then the next who asks tries anew
+            name="moorage",
+            configure=_configure,
+            open=False,
+        )
+        self._contended = asyncio.Lock()
+        await self._pool.open()
+        self._open = True
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._open = False
+        await self._pool.close()
+
+    async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
+        text = self._queries[query]
+
+        async def ask() -> Sequence[Row]:
+            async with self._connection() as connection:
+                cursor = connection.cursor(binary=True)
+                await cursor.execute(text, parameters)
+                return await cursor.fetchall()
+
+        return await self._patiently(ask)
+
+    async def transact(
+        self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        if not self._open:
+            raise ServiceUnavailable
+        attempt = functools.partial(self._attempt, functools.partial(unit, *arguments, **named))
+        try:
+            return await self._patiently(attempt)
+        except _APART:
+            pass
+        # One of a node's losers at a time: more of them would only refuse each other again.
+        async with self._contended:
+            return await self._patiently(attempt, apart=True)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_Answer]], *, apart: bool = False) -> _Answer:
+        """What ``ask`` returns, in several attempts where the connection is lost before it did anything."""
+        clock = asyncio.get_running_loop().time
+        until, perhaps, pause = clock() + self._options.patience, 0, 0.001
+        while True:
+            try:
+                return await ask()
+            except _Lost as error:
+                if clock() >= until:
+                    raise DatabaseUnavailable(detail={"reason": str(error)}) from error
+                await asyncio.sleep(_PAUSE)
+                await self._pool.check()
+            except psycopg_pool.PoolTimeout as error:
+                raise DatabaseUnavailable(detail={"reason": "no connection is free"}) from error
+            except (errors.DiskFull, errors.ConfigurationLimitExceeded) as error:
+                raise StorageFull(detail={"reason": str(error)}) from error
+            except (*_APART, *_PERHAPS_APART) as error:
+                if isinstance(error, _PERHAPS_APART):
+                    perhaps += 1
+                    if perhaps == _PERHAPS:
+                        raise
+                elif not apart:
+                    raise
+                if clock() >= until:
+                    raise DatabaseUnavailable(detail={"reason": "too many change the same"}) from error
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
+                pause = min(2 * pause, _PAUSE)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool; raises ``_Lost`` if it is lost meanwhile."""
+        connection = await self._pool.getconn()
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            if connection.broken or isinstance(error, errors.AdminShutdown | errors.CrashShutdown):
+                raise _Lost(_reason(error)) from error
+            raise
+        except errors.ReadOnlySqlTransaction as error:  # another server took its place
+            await connection.close()
+            raise _Lost(_reason(error)) from error
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _attempt(self, unit: Callable[[], Unit[Result]]) -> Result:
+        transaction = _Transaction(self._queries)
+        try:
+            async with self._connection() as connection:
+                result = await transaction.run(connection, unit())
+                self._commits += transaction.ending
+                if self._commits >= _NAMES_AT_ONCE:
+                    self._commits = 0
+                    await connection.execute(_FORGET_NAMES, (_name(time.time() - _NAMES_KEPT),))
+                return result
+        except _Lost:
+            if not transaction.ending or not await self._is_committed(transaction.name):
+                raise
+            return cast("Result", transaction.result)
+
+    async def _is_committed(self, name: str) -> bool:
+        """Whether a transaction whose COMMIT went unanswered is committed; if not, it never will be.
+
+        Raises ``OutcomeUnknown`` where the database stays away.
+        """
+
+        async def ask() -> bool:
+            async with self._connection() as connection:
+                cursor = await connection.execute(_TAKE_NAME, (name,))
+                return await cursor.fetchone() is None
+
+        try:
+            return await self._patiently(ask)
+        except DatabaseUnavailable as error:
+            raise OutcomeUnknown from error
+
+
+class _Transaction:
+    """One attempt at a unit. ``ending`` once COMMIT was sent; ``name`` is what it leaves then."""
+
+    def __init__(self, queries: dict[str, str]) -> None:
+        self.ending = False
+        self.name = _name(time.time()) + secrets.token_hex(8)
+        self.result: Any = None
+        self._queries = queries
+        self._waiting: list[Query] = []
+        self._begun = False
+
+    async def run(self, connection: psycopg.AsyncConnection[Any], unit: Unit[Result]) -> Result:
+        try:
+            await self._drive(connection, unit)
+            if self._waiting or self._begun:
+                self.ending = True
+                await self._send(connection, [], commit=True)
+        except BaseException:
+            unit.close()
+            if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                await connection.rollback()
+            raise
+        return cast("Result", self.result)
+
+    async def _drive(self, connection: psycopg.AsyncConnection[Any], unit: Unit[Any]) -> None:
+        answer: Any = None
+        while True:
+            try:
+                asked = unit.send(answer)
+            except StopIteration as stop:
+                self.result = stop.value
+                return
+            if isinstance(asked, Later):
+                self._waiting.append(asked)
+                answer = ()
+            elif isinstance(asked, list):
+                answer = await self._send(connection, asked)
+            else:
+                (answer,) = await self._send(connection, [asked])
+
+    async def _send(
+        self, connection: psycopg.AsyncConnection[Any], asked: list[Query], *, commit: bool = False
+    ) -> list[Sequence[Row]]:
+        """Send what waits and what is asked in one round trip; the rows of what is asked."""
+        cursors = []
+        async with connection.pipeline():
+            if not self._begun:
+                await connection.execute(_BEGIN)
+            for query, parameters in [*self._waiting, *asked]:
+                cursor = connection.cursor(binary=True)
+                await cursor.execute(self._queries[query], parameters)
+                cursors.append(cursor)
+            if commit:
+                await connection.execute(_NAME, (self.name,))
+                await connection.execute("COMMIT")
+        self._begun = True
+        self._waiting.clear()
+        return [await each.fetchall() if each.description else [] for each in cursors[len(cursors) - len(asked) :]]
+
+
+def _name(at: float) -> str:
+    """What the names of transactions of that time start with; they sort by it."""
+    return f"{int(at):010x}"
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    connection.prepared_max = None  # else those used least are dropped, which costs a round trip each
+    connection.adapters.register_dumper(int, Int8BinaryDumper)  # else each size of a number is a statement of its own
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what the library says; none holds a password."""
+    return (str(error) or type(error).__name__).splitlines()[0]
