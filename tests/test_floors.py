@@ -24,7 +24,7 @@ NAMES_BACKENDS = {"build", "testing"}
 LIBRARIES = {
     "spec": {"msgspec", "blake3"},
     "storage": {"obstore"},
-    "metadata": {"msgspec"},
+    "metadata": {"msgspec", "psycopg", "psycopg_pool"},
     "auth": {"argon2", "bcrypt", "cryptography", "jwt", "msgspec"},
     "registry": set(),
     "web": {"msgspec", "httptools"},
