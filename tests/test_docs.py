@@ -29,7 +29,11 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
 # Outside the specification, and so outside its table of endpoints.
-SERVICES = {(method, path) for method in ("GET", "HEAD") for path in ("/healthz", "/openapi.json", "/v2/token/keys")}
+SERVICES = {
+    (method, path)
+    for method in ("GET", "HEAD")
+    for path in ("/healthz", "/readyz", "/openapi.json", "/v2/token/keys")
+}
 SERVICES |= {("GET", "/v2/token"), ("POST", "/v2/token"), ("POST", "/v2/token/revoke")}
 
 

@@ -84,6 +84,7 @@ class _Worker(uvicorn.Server):
             )
         )
         self._connections = Connections(app.respond, _limits(settings), settings.web_options().trusted_proxies)
+        self._app = app
         self._tls = tls
         self._listener = listener
         self._ready = ready
@@ -123,6 +124,10 @@ class _Worker(uvicorn.Server):
             loop.add_signal_handler(signal.SIGHUP, functools.partial(self._tls.reload, asked=True))
         yield
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.draining = True
+        super().handle_exit(sig, frame)
+
     async def on_tick(self, counter: int) -> bool:
         if self._tls is not None and counter % _LOOK == 0:
             self._tls.reload()
@@ -131,6 +136,7 @@ class _Worker(uvicorn.Server):
     def _orphaned(self) -> None:
         assert self._lifeline is not None  # noqa: S101  only then this is called
         asyncio.get_running_loop().remove_reader(self._lifeline)
+        self._app.draining = True
         self.should_exit = True
 
 

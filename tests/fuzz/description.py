@@ -39,7 +39,7 @@ def resolve(node: dict[str, Any]) -> dict[str, Any]:
 def operation_of(method: str, target: str) -> dict[str, Any] | None:
     """The operation that a request asks for; None where there is none."""
     path = unquote(target.partition("?")[0])
-    if path in ("/healthz", "/openapi.json"):
+    if path in ("/healthz", "/readyz", "/openapi.json"):
         return operations().get((method, path))
     try:
         endpoint, _, _ = match(method, path)

@@ -17,7 +17,7 @@ from tests.fuzz.answer import CODES
 from tests.fuzz.description import DOCUMENT, operations, resolve, schema_validator
 from tests.fuzz.door import Door
 
-SERVICE = {(method, path) for path in ("/healthz", "/openapi.json") for method in ("GET", "HEAD")}
+SERVICE = {(method, path) for path in ("/healthz", "/readyz", "/openapi.json") for method in ("GET", "HEAD")}
 
 
 def nodes(node: Any) -> Iterator[dict[str, Any]]:

@@ -286,7 +286,7 @@ async def test_open_without_access_control(guarded: Guarded) -> None:
         await guarded.push(HELD)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json"])
 async def test_services_stay_open(guarded: Guarded, path: str) -> None:
     """What watches the process needs no credentials."""
     client = await guarded.client(allow("alice", "**"))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from moorage import Registry, Settings, SettingsError, create_app
+from moorage.metadata.base import Row
+from moorage.metadata.sqlite import SQLiteMetadata
+from moorage.storage.memory import MemoryBlobStore
 from moorage.web.options import Warned
-from tests.support import LAYER, Repository, digest_of, door_to, served
+from tests.support import LAYER, Repository, digest_of, door_to, errors, served
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
@@ -91,6 +95,44 @@ async def test_health(repository: Repository) -> None:
     assert (response.status_code, response.text) == (200, "ok\n")
     assert (await repository.client.head("/healthz")).content == b""
     assert (await repository.client.post("/healthz")).status_code == 404
+
+
+async def test_ready() -> None:
+    """/readyz says whether the facts and the bytes answer, and that the process is not stopping."""
+    store, facts = MemoryBlobStore(), SQLiteMetadata()
+    async with Registry(store, facts) as registry:
+        app = create_app(registry)
+        async with served(app, checked=False) as client:
+            for _ in range(2):
+                assert ((await client.get("/readyz")).status_code, (await client.get("/readyz")).text) == (
+                    200,
+                    "ok\n",
+                )
+            assert (await client.head("/readyz")).content == b""
+            assert (await client.post("/readyz")).status_code == 404
+
+            async def fails(*_: object) -> int:
+                raise OSError("the disk is gone: /secret/place")
+
+            async def hangs(*_: object) -> Sequence[Row]:
+                await asyncio.sleep(60)
+                return ()
+
+            for part, name, breaks, words in (
+                (store, "size", fails, "the registry's bytes do not answer"),
+                (facts, "fetch", hangs, "the registry's facts do not answer"),
+            ):
+                registry._ready_until = 0.0
+                with pytest.MonkeyPatch.context() as broken:
+                    broken.setattr(part, name, breaks)
+                    broken.setattr("moorage.registry.registry._PATIENCE", 0.05)
+                    (error,) = errors(await client.get("/readyz"), 503, "UNKNOWN")
+                assert error == {"code": "UNKNOWN", "message": words}
+                assert (await client.get("/healthz")).status_code == 200
+            assert (await client.get("/readyz")).status_code == 200
+            app.draining = True
+            assert (await client.get("/readyz")).status_code == 503
+            assert (await client.get("/healthz")).status_code == 200
 
 
 async def test_description(repository: Repository) -> None:

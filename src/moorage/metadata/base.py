@@ -36,6 +36,9 @@ class Metadata(Protocol):
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
         """The rows of a named query that changes nothing, as of now."""
 
+    async def ahead(self) -> float:
+        """How many seconds the database's clock is ahead of this machine's: 0 where they are one."""
+
     async def transact(
         self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:

@@ -35,6 +35,7 @@ _TAKE_NAME: Final = f"{_NAME} ON CONFLICT DO NOTHING RETURNING name"
 _FORGET_NAMES: Final = "DELETE FROM moorage_commits WHERE name < $1"
 _NAMES_KEPT: Final = 86400  # seconds; much more than clocks may differ, or a lost transaction may take to end
 _NAMES_AT_ONCE: Final = 1000
+_NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _APART: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 # What PostgreSQL may say instead of a serialization failure; otherwise it is said again.
 _PERHAPS_APART: Final = (errors.UniqueViolation, errors.ExclusionViolation)
@@ -141,6 +142,16 @@ class PostgresMetadata:
                 cursor = connection.cursor(binary=True)
                 await cursor.execute(text, parameters)
                 return await cursor.fetchall()
+
+        return await self._patiently(ask)
+
+    async def ahead(self) -> float:
+        async def ask() -> float:
+            async with self._connection() as connection:
+                before = time.time()
+                cursor = await connection.execute(_NOW)
+                ((now,),) = await cursor.fetchall()
+                return float(now) - (before + time.time()) / 2
 
         return await self._patiently(ask)
 

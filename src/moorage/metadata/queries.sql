@@ -505,3 +505,13 @@ DELETE FROM refresh_tokens WHERE family = $1;
 
 -- name: delete_refresh_tokens_of
 DELETE FROM refresh_tokens WHERE name = $1 RETURNING family;
+
+-- name: lease
+SELECT holder, beat FROM leases WHERE name = $1;
+
+-- name: set_lease
+INSERT INTO leases (name, holder, beat) VALUES ($1, $2, $3)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, beat = excluded.beat;
+
+-- name: delete_lease
+DELETE FROM leases WHERE name = $1 AND holder = $2;

@@ -124,6 +124,9 @@ class SQLiteMetadata:
             self._answers.keep(key, rows)
         return rows
 
+    async def ahead(self) -> float:
+        return 0.0
+
     async def transact(
         self, unit: Callable[Arguments, Unit[Result]], *arguments: Arguments.args, **named: Arguments.kwargs
     ) -> Result:

@@ -3,16 +3,28 @@
 import asyncio
 import contextlib
 import logging
+from typing import Final
 
 from moorage.registry.collection import collect, delete_doomed, expire, forget_events, sweep_if_due
+from moorage.registry.lease import Lease
 from moorage.registry.parts import Parts
 from moorage.spec.errors import RegistryError
 
+_LEASE: Final = "housekeeping"
 _log = logging.getLogger("moorage.housekeeping")
 
 
 async def keep_house(parts: Parts) -> None:
-    """Clean up until cancelled: all of it each ``housekeeping_interval``, bytes also as soon as they are doomed."""
+    """Clean up until cancelled: all of it each ``housekeeping_interval``, bytes also as soon as they are doomed.
+
+    All of it is done by one process of those that share the facts; bytes are deleted by the one that doomed them.
+    """
+    lease = Lease(parts.metadata, _LEASE, parts.policy.housekeeping_interval)
+    async with lease.kept():
+        await _keep(parts, lease)
+
+
+async def _keep(parts: Parts, lease: Lease) -> None:
     clock, due = asyncio.get_running_loop().time, 0.0
     while True:
         parts.doomed.clear()
@@ -21,8 +33,12 @@ async def keep_house(parts: Parts) -> None:
                 await delete_doomed(parts)
             else:
                 due = clock() + parts.policy.housekeeping_interval
-                await clean(parts)
-                await sweep_if_due(parts)
+                parts.ahead = await parts.metadata.ahead()
+                if not lease.held:
+                    await lease.beat()
+                if lease.held:
+                    await clean(parts)
+                    await sweep_if_due(parts)
         except RegistryError as error:
             _log.error("cleaning up is put off: %s", error)
         except Exception:  # noqa: BLE001  whatever it was, the registry goes on

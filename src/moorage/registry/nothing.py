@@ -19,6 +19,9 @@ class Nothing:
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:  # noqa: ARG002  nothing is there
         return ()
 
+    async def ahead(self) -> float:
+        return 0.0
+
     async def transact(
         self,
         unit: Callable[Arguments, Unit[Result]],  # noqa: ARG002  none is run

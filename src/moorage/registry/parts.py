@@ -19,13 +19,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(slots=True)
 class Parts:
-    """``doomed`` is set when there are bytes to delete."""
+    """``doomed`` is set when there are bytes to delete; ``ahead`` is what the facts' clock shows more than ours."""
 
     store: BlobStore
     metadata: Metadata
     policy: Policy
     clock: Callable[[], float] = time.time
     doomed: asyncio.Event = field(default_factory=asyncio.Event)
+    ahead: float = 0.0
 
     def change(self, actor: str, *, create: bool = True) -> Change:
         """A change made now by ``actor``, who may ``create`` repositories or not."""

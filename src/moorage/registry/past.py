@@ -55,6 +55,9 @@ class Past:
             )
         raise Unsupported("this is not asked of the past", detail={"name": parameters[0]})
 
+    async def ahead(self) -> float:
+        return 0.0
+
     async def transact(
         self,
         unit: Callable[Arguments, Unit[Result]],  # noqa: ARG002  nothing can be changed

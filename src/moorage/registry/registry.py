@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Self
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Self
 
 from moorage.metadata.base import Metadata
 from moorage.registry import collection
@@ -22,8 +23,12 @@ from moorage.registry.past import Past
 from moorage.registry.policy import Policy
 from moorage.registry.uploads import Uploads
 from moorage.spec import moments
-from moorage.spec.errors import NameUnknown
-from moorage.storage.base import BlobStore
+from moorage.spec.errors import NameUnknown, ServiceUnavailable
+from moorage.storage.base import BlobStore, new_key
+
+_READY: Final = 1.0  # seconds that an answer is good for: who asks more often costs nothing
+_PATIENCE: Final = 2.5  # seconds for each of the two
+_log = logging.getLogger("moorage.registry")
 
 
 class Registry:
@@ -46,8 +51,11 @@ class Registry:
         housekeeping: bool = True,
     ) -> None:
         self._housekeeping = housekeeping
-        self._parts = Parts(store, metadata, policy or Policy(), clock)
+        self._clock = clock
+        self._parts = Parts(store, metadata, policy or Policy(), self._now)
         self._stack = contextlib.AsyncExitStack()
+        self._asking = asyncio.Lock()
+        self._ready_until = 0.0
         self.blobs = Blobs(self._parts)
         self.uploads = Uploads(self._parts)
         self.manifests = Manifests(self._parts)
@@ -68,6 +76,10 @@ class Registry:
         """What it takes the time from, in seconds since 1970."""
         return self._parts.clock
 
+    def _now(self) -> float:
+        """The time on which all nodes agree, whatever their own clocks show."""
+        return self._clock() + self._parts.ahead
+
     @property
     def policy(self) -> Policy:
         return self._parts.policy
@@ -80,6 +92,7 @@ class Registry:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             await stack.enter_async_context(self._parts.metadata)
+            self._parts.ahead = await self._parts.metadata.ahead()
             if self._housekeeping:
                 keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
                 stack.push_async_callback(_end, keeper)
@@ -88,6 +101,18 @@ class Registry:
 
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
+
+    async def ready(self) -> None:
+        """Return when the facts and the place for bytes both answer, now or a second ago.
+
+        Raises ``ServiceUnavailable`` that names what does not, at the latest after five seconds.
+        """
+        async with self._asking:
+            if asyncio.get_running_loop().time() < self._ready_until:
+                return
+            await _answers("facts", self._parts.metadata.fetch("lease", ""))
+            await _answers("bytes", self._parts.store.size(new_key()))
+            self._ready_until = asyncio.get_running_loop().time() + _READY
 
     async def clean(self) -> None:
         """Do now what the registry does by itself: end sessions, collect, delete bytes that nothing needs."""
@@ -118,6 +143,17 @@ class Registry:
             reaches = {"from": moments.text(now - parts.policy.history), "to": moments.text(now)}
             raise NameUnknown("the history does not reach there", detail={"at": moments.text(moment), **reaches})
         return Registry(parts.store, Past(parts.metadata, moment), parts.policy, clock=parts.clock)
+
+
+async def _answers(what: str, asking: Awaitable[object]) -> None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await asking
+    except FileNotFoundError:  # that is an answer, too
+        pass
+    except Exception as error:
+        _log.warning("the %s do not answer: %r", what, error)
+        raise ServiceUnavailable(f"the registry's {what} do not answer") from error
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

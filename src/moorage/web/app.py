@@ -19,6 +19,7 @@ from moorage.web.options import WebOptions
 from moorage.web.quotas import Meter
 
 HEALTH: Final = "/healthz"
+READY: Final = "/readyz"
 _ENDPOINTS: Final = v2.ENDPOINTS | history.ENDPOINTS
 _log = logging.getLogger("moorage.web")
 
@@ -28,8 +29,8 @@ class RegistryApp:
 
     ``registry`` is an open one, whose owner closes it, or makes one: that is opened at the lifespan's startup, or by
     the first request where the application is mounted below another that passes no lifespan on, and closed at
-    shutdown or by ``aclose``. ``gate`` makes what lets requests in, of the open registry; without it, everyone may do
-    everything.
+    shutdown or by ``aclose``. While ``draining`` it says that it is not ready for more. ``gate`` makes what lets
+    requests in, of the open registry; without it, everyone may do everything.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RegistryApp:
         self._given = registry if isinstance(registry, Registry) else None
         self._registry: Registry | None = None
         self._opening = asyncio.Lock()
+        self.draining = False
         self._stack = contextlib.AsyncExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,17 +120,32 @@ class RegistryApp:
             _log.exception("%s %s failed", request.method, request.path)
             await self._fail(request, RegistryError("internal error; the server's log says more"))
 
+    async def _service(self, request: Request, registry: Registry) -> Response | None:
+        """What is not of the specification: whether the process answers and can serve, the description of its API."""
+        if request.method not in ("GET", "HEAD"):
+            return None
+        if request.path == READY:
+            if self.draining:
+                raise ServiceUnavailable
+            await registry.ready()
+        if request.path in (HEALTH, READY):
+            return Response(200, [(b"content-type", b"text/plain"), (b"content-length", b"3")], b"ok\n")
+        if request.path == "/openapi.json":
+            body = resources.files(__package__).joinpath("openapi.json").read_bytes()
+            return Response(200, [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))], body)
+        return None
+
     async def _answer(self, request: Request) -> Response:
         registry = self._registry or await self.open()
         meter = self._meter
-        if meter is not None and meter.counts_addresses and request.path != HEALTH:
+        if meter is not None and meter.counts_addresses and request.path not in (HEALTH, READY):
             await _pause(meter.request_from(self._options.client(request)))
         try:
             endpoint, repository, reference = match(request.method, request.path)
         except RegistryError:
             if self._gate is not None and (page := self._gate.pages.get(request.path)):
                 return await page(request)
-            if response := _service(request):
+            if response := await self._service(request, registry):
                 return response
             raise
         permit, real, past = OPEN, repository, as_of(repository)
@@ -179,15 +196,3 @@ def _error_response(request: Request, error: RegistryError) -> Response:
     if error.status == 405 and "Allow" not in error.headers:
         response.add("Allow", ", ".join(each for each in methods(request.path) if each != request.method))
     return response
-
-
-def _service(request: Request) -> Response | None:
-    """What is not of the specification: whether the process answers, and the description of its API."""
-    if request.method not in ("GET", "HEAD"):
-        return None
-    if request.path == HEALTH:
-        return Response(200, [(b"content-type", b"text/plain"), (b"content-length", b"3")], b"ok\n")
-    if request.path == "/openapi.json":
-        body = resources.files(__package__).joinpath("openapi.json").read_bytes()
-        return Response(200, [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))], body)
-    return None

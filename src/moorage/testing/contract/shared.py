@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from moorage.metadata import repositories, tags, uploads
+from moorage.metadata import leases, repositories, tags, uploads
 from moorage.metadata.base import Metadata
 from moorage.metadata.events import Change
 from moorage.spec.errors import BlobUploadRangeInvalid
@@ -155,6 +155,30 @@ class SharedMetadataContract:
             async with make_metadata() as metadata:
                 assert await received(metadata, opened) == 4 * _ROUNDS
                 assert len(await uploads.segments(metadata, opened.id)) == 4 * _ROUNDS
+
+        _run(test())
+
+    def test_a_lease_has_one_holder_and_moves_when_it_dies(self, make_metadata: Callable[[], Metadata]) -> None:
+        async def test() -> None:
+            async with AsyncExitStack() as stack:
+                sides = [await stack.enter_async_context(make_metadata()) for _ in range(3)]
+                taken = await asyncio.gather(
+                    *(side.transact(leases.take, "duty", f"node {n}", None) for n, side in enumerate(sides))
+                )
+                (held,) = set(taken)
+                assert held.beat == 1
+                one, other = sides[0], sides[1]
+                renewed = await one.transact(leases.take, "duty", held.holder, None)
+                assert renewed == leases.Lease(held.holder, 2)
+                assert await other.transact(leases.take, "duty", "heir", held) == renewed
+                heirs = (side.transact(leases.take, "duty", f"heir {n}", renewed) for n, side in enumerate(sides))
+                (heir,) = set(await asyncio.gather(*heirs))
+                assert heir.holder.startswith("heir")
+                assert await one.transact(leases.take, "duty", held.holder, None) == heir
+                await one.transact(leases.release, "duty", held.holder)
+                assert await one.transact(leases.take, "duty", "next", None) == heir
+                await one.transact(leases.release, "duty", heir.holder)
+                assert await other.transact(leases.take, "duty", "next", None) == leases.Lease("next", 1)
 
         _run(test())
 

@@ -85,7 +85,7 @@ def pushed(
     return Push(REPOSITORY, digest, content, parse(content, OCI_MANIFEST), tags, precondition, everything)
 
 
-_WHOLE: Final = {"size", "received", "start", "limit", "required", "repository_id", "seq", "allow"}
+_WHOLE: Final = {"size", "received", "start", "limit", "required", "repository_id", "seq", "beat", "allow"}
 _TIMES: Final = {"at", "since"}
 _BYTES: Final = {"content"}
 _COMPARED: Final = re.compile(r"(\w+)\s*(?:=|<>|<=?|>=?)\s*\$(\d+)")
