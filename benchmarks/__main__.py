@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
         "--smoke", action="store_true", help="tiny counts: does every load work? (says nothing of speed)"
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each peer at each load (3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (0.6)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn (0.4)")
     parser.add_argument("--tags", type=int, metavar="N", help="tags in the repository whose tags are listed (100000)")
     parser.add_argument("--cores", choices=(ONE, TWO), help="only this table")
     parser.add_argument("--requests", type=int, metavar="N", help="requests of the load endurance (1000000)")
@@ -148,7 +148,7 @@ def measured(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for load in loads:
                 print(f"{time.strftime('%H:%M:%S')} {load.name}, {name}", file=sys.stderr, flush=True)
-                results = runner.run(run_load(load, peers, stage))
+                results = runner.run(run_load(load, [peer for peer in peers if name == ONE or not peer.aside], stage))
                 found = entry(load.what, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), revision(), results)
                 document = merged(document, document | {"tables": {name: {load.name: found}}}, all_loads())
                 drawn = write(document, where)
@@ -165,8 +165,8 @@ def plan(options: argparse.Namespace) -> dict[str, list[type[Work]]]:
 
 
 def halved(scale: Scale) -> Scale:
-    """The table of two cores is the second one: two turns of it say enough."""
-    return dataclasses.replace(scale, rounds=max(1, scale.rounds - 1))
+    """The table of two cores is the second one: fewer and shorter turns of it say enough."""
+    return dataclasses.replace(scale, rounds=max(1, scale.rounds - 1), seconds=scale.seconds * 0.75)
 
 
 def memory_folder(otherwise: Path | None) -> Path | None:

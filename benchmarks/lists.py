@@ -88,6 +88,7 @@ class TagsMiddle(TagList):
 
 class TagsAll(TagList):
     name, what = "tags-all", "all of 100,000 tags, in pages of 10,000 where there are pages"
+    apart = True
     clients, follows = 1, True
 
     def first(self) -> str:
@@ -120,6 +121,7 @@ class Catalog(Listing):
 
 class Referrers(Listing):
     name, what = "referrers", "all of the 10,000 referrers of a subject, page by page"
+    apart = True
     key, clients, follows = "manifests", 1, True
 
     @classmethod

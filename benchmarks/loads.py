@@ -30,7 +30,9 @@ class Work:
     kinds: ClassVar[frozenset[str]]  # of peers that can do it
     tls: ClassVar[bool] = False
     accounts: ClassVar[bool] = False  # whether the peer lets in users only
-    apart: ClassVar[bool] = False  # measured with the server on one core only: a second has nothing to do
+    apart: ClassVar[bool] = (
+        False  # measured with the server on one core only: a second has nothing to do, or nothing new
+    )
     seeded: ClassVar[bool] = False  # whether ``seed`` puts what is read; the root then serves other such loads too
     forgets: ClassVar[bool] = True  # whether what was written in one turn may be gone in the next
 

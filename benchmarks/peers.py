@@ -67,6 +67,7 @@ class Peer(ABC):
     kind: ClassVar[str] = "registry"  # or "files" (reads only), "floor" (writes only, no HTTP), "bare" (a constant)
     durability: ClassVar[str]
     seeds: ClassVar[type[Seeds] | None] = None
+    aside: ClassVar[bool] = False  # measured on one core only, and with one turn at the largest blobs
     unsupported: ClassVar[Mapping[str, str]] = {}  # pattern of loads' names → why this server has no such thing
 
     def missing(self) -> str | None:
@@ -168,6 +169,7 @@ class DockerRegistry(Distribution):
         "tags-first": "2.8 has no pages, it answers with every tag",
         "tags-middle": "2.8 has no pages, it answers with every tag",
     }
+    aside = True
     binary = "docker-registry"
     build = "Debian package docker-registry"
 

@@ -49,11 +49,13 @@ class ManifestHeadTag(Manifest):
 
 class ManifestGetDigest(Manifest):
     name, what, by = "manifest-get-digest", "GET of a manifest by digest", "digest"
+    apart = True  # as by tag
 
 
 class ManifestHeadDigest(Manifest):
     name, what = "manifest-head-digest", "HEAD of a manifest by digest"
     method, by = "HEAD", "digest"
+    apart = True  # as by tag
 
 
 class BlobGet(Load):
@@ -91,7 +93,7 @@ class BlobGetLarge(BlobGet):
 
 
 class BlobRange(Load):
-    name, what = "blob-range-1m", "GET of 1 MiB within a blob of 1 GiB"
+    name, what = "blob-range-1m", "GET of 1 MiB within a blob of 128 MiB"
     kinds = SERVERS
     clients = 4
 
@@ -100,7 +102,7 @@ class BlobRange(Load):
         return MIB
 
     async def prepare(self) -> None:
-        self.blob = Mint(self.scale.large).blob()
+        self.blob = Mint(self.scale.large // 8).blob()
         await self.target.store.blob(REPOSITORY, self.blob)
         # Off the blob's own grid of 1 MiB, as a client that resumes would ask.
         starts = range(12_345, self.blob.size - MIB, max(1, self.blob.size // 61))
@@ -141,6 +143,7 @@ class BlobHead(Load):
 
 class BlobHeadMissing(BlobHead):
     name, what, status = "blob-head-missing", "HEAD of a blob that is not there", 404
+    apart = True  # as of one that is there
 
 
 class ImagePull(Load):

@@ -133,11 +133,13 @@ class Stand:
     result: Result
     root: Path
     cores: Cores
+    aside: bool
 
     def slow(self, scale: Scale) -> bool:
         """Whether one turn has to be enough; large blobs take long with every peer, so they have all turns."""
         samples = self.result.samples
-        return bool(samples) and samples[0].seconds > SLOW * scale.seconds and self.result.moved < scale.large
+        large = self.result.moved >= scale.large
+        return bool(samples) and samples[0].seconds > SLOW * scale.seconds and (self.aside or not large)
 
     async def sample(self, seconds: float) -> Sample:
         await self.driver.connect()
@@ -289,7 +291,7 @@ async def standing(load: type[Work], peer: Peer, result: Result, stage: Stage) -
             if load.moved(scale) < scale.large and scale.warm and not issubclass(load, Zb):
                 await driver.drive(scale.seconds if load.writes(scale) else scale.warm)
             os.sync()
-            yield Stand(process, driver, result, place.root, stage.cores)
+            yield Stand(process, driver, result, place.root, stage.cores, peer.aside)
 
 
 async def ready(process: Process, port: int, tls: ssl.SSLContext | None, *, http: bool) -> None:

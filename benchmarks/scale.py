@@ -9,8 +9,8 @@ from benchmarks.content import MIB
 class Scale:
     """How much of everything: the sizes are the loads' names, so only ``smoke`` and small machines change them."""
 
-    seconds: float = 0.6
-    warm: float = 0.2
+    seconds: float = 0.4
+    warm: float = 0.1
     rounds: int = 3
     clients: int = 200  # at most
     small: int = 4096

@@ -33,7 +33,8 @@ class BlobPush(Load):
     async def check(self, wires: list[Wire]) -> None:
         blob = self.mint.blob()
         await self.push(wires[0], blob)
-        await check_bytes(wires[0], self.verbs.get(REPOSITORY, blob.digest), blob.digest, blob.size)
+        if blob.size < self.scale.large:  # else it takes too long, and the same load with 10 MB looks at them
+            await check_bytes(wires[0], self.verbs.get(REPOSITORY, blob.digest), blob.digest, blob.size)
 
     async def operate(self, wires: list[Wire]) -> None:
         await self.push(wires[0], self.mint.blob())

@@ -21,6 +21,7 @@ class Zb(Work):
     """One of zb's tests; a run counts all that zb does, preparing and tidying up too, in the server's CPU time."""
 
     kinds = frozenset({"registry"})
+    apart = True  # it makes its load with as many threads as it has cores
     test: ClassVar[str]
 
     @classmethod
