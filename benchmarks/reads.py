@@ -102,7 +102,7 @@ class BlobRange(Load):
         return MIB
 
     async def prepare(self) -> None:
-        self.blob = Mint(self.scale.large // 8).blob()
+        self.blob = Mint(max(3 * MIB, self.scale.large // 8)).blob()
         await self.target.store.blob(REPOSITORY, self.blob)
         # Off the blob's own grid of 1 MiB, as a client that resumes would ask.
         starts = range(12_345, self.blob.size - MIB, max(1, self.blob.size // 61))

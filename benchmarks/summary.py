@@ -50,6 +50,8 @@ VERSUS: Sequence[Versus] = (
     Versus("tag page, first of 100,000 tags", "tags-first", "rate", 20.0),
     Versus("tag page, middle of 100,000 tags", "tags-middle", "rate", 20.0),
     Versus("catalog page, 10,000 repositories", "catalog", "rate", 20.0),
+    Versus("all of 10,000 referrers", "referrers", "cpu"),
+    Versus("pull of a manifest with login", "login-pull", "cpu"),
     Versus("TLS: manifest GET by tag", "tls-manifest-get-tag", "cpu", 1 / 3),
     Versus("TLS: blob GET 10 MB", "tls-blob-get-10m", "cpu", 1.3),
     Versus("TLS: blob PUT 10 MB", "tls-blob-put-10m", "cpu", 1.3),
