@@ -10,7 +10,7 @@ import pytest
 
 from moorage import Policy, Settings, SettingsError
 from moorage.config import NAMES, SYSTEM_ROOT, AccessRule, allowed, load, without_password
-from moorage.registry.policy import ImmutableTags
+from moorage.registry.policy import ImmutableTags, RetentionRule
 from moorage.web.options import Warned
 
 
@@ -138,6 +138,12 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "object_retries": ("0", "0", 0),
     "object_retry_timeout": ("10", "10", 10.0),
     "history_days": ("30", "30", 30.0),
+    "retention": (
+        '[{ repository = "ci/**", keep_newest = 3, keep = ["v*"] }]',
+        '[{"repository": "ci/**", "keep_newest": 3, "keep": ["v*"]}]',
+        (RetentionRule(repository="ci/**", keep_newest=3, keep=("v*",)),),
+    ),
+    "retention_interval": ("120", "120", 120.0),
     "events_days": ("400", "400", 400.0),
 }
 

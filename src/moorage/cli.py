@@ -252,6 +252,22 @@ def restore(
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
 
 
+@app.command()
+def retention(
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Take it away now.")] = False,
+) -> None:
+    """List what the retention rules of the settings would take away, why, and the bytes that this would free."""
+    from moorage.content_commands import retention as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root, "metadata": metadata}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), apply=apply))))
+
+
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text

@@ -16,13 +16,13 @@ from moorage.auth.certificates import NameFrom
 from moorage.auth.rules import Rule
 from moorage.auth.words import make_rule
 from moorage.issuer_settings import IssuerSetting, check_issuers
-from moorage.registry.policy import ImmutableTags, Policy
+from moorage.registry.policy import ImmutableTags, Policy, RetentionRule
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
 from moorage.web.quotas import Quotas
 
-_LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags", "issuers")
+_LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags", "issuers", "retention")
 PREFIX: Final = "MOORAGE_"
 SYSTEM_ROOT: Final = Path("/var/lib/oci-registry")
 # What a setting makes no sense without.
@@ -146,6 +146,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 86400.0
     unnamed_grace: Annotated[float, Meta(ge=3600, le=10 * 365 * 86400)] = 7 * 86400.0
     delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
+    retention: tuple[RetentionRule, ...] = ()
+    retention_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 3600.0
     history_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
     events_days: Annotated[float, Meta(ge=1, le=36500)] = 365.0
 
@@ -380,6 +382,12 @@ def _check(settings: Settings) -> None:
         check_issuers(settings.issuers, settings.authentication)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    for each_rule in settings.retention:
+        if not each_rule.removes_tags and each_rule.untagged_days is None:
+            raise SettingsError(
+                f"retention: the rule for {each_rule.repository!r} says nothing; allowed: at least one of "
+                "keep_newest, keep_pushed_days, keep_pulled_days, keep, untagged_days"
+            )
     scheme = settings.storage.partition(":")[0]
     if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")

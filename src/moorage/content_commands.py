@@ -144,3 +144,19 @@ async def restore(settings: Settings, reference: str) -> int:
         digest = await registry.history.restore(subject.repository, subject.tag, wanted, actor=OPERATOR)
     tell(f"{subject.repository}:{subject.tag} names {digest}")
     return 0
+
+
+async def retention(settings: Settings, *, apply: bool) -> int:
+    """``moorage retention``."""
+    async with opened(settings) as registry:
+        if apply:
+            tell(f"{await registry.retention.apply()} tags and untagged manifests are gone")
+            return 0
+        going: list[Subject] = []
+        async for each in registry.retention.preview():
+            name = f"{each.repository}:{each.tag}" if each.tag else f"{each.repository}@{each.digest}"
+            tell(f"would go: {name}, pushed {moment(each.pushed_at)}: {each.reason}")
+            going.append(Subject(each.repository, each.tag, None if each.tag else Digest(each.digest)))
+        found = await registry.explain.cost(going)
+    tell(f"{len(going)} would go, and {decimal(found.freed)} would be free in the end")
+    return 0

@@ -333,6 +333,29 @@ SELECT key FROM unnamed_keys WHERE key >= $1 AND key < $2;
 -- name: forget_unnamed
 DELETE FROM unnamed_keys WHERE key = $1;
 
+-- name: retention_tags
+SELECT t.name, t.digest, t.updated_at, m.pulled_at FROM repositories r JOIN tags t ON t.repository_id = r.id
+JOIN manifests m ON m.repository_id = r.id AND m.digest = t.digest WHERE r.name = $1;
+
+-- name: tag_as_seen
+SELECT 1 FROM tags WHERE repository_id = $1 AND name = $2 AND digest = $3 AND updated_at = $4;
+
+-- name: untagged
+-- Manifests that nothing but themselves holds, and when the last tag left each.
+SELECT m.id, m.digest, m.pushed_at, m.pulled_at,
+    (SELECT max(e.at) FROM events e WHERE e.repository = $1 AND e.before = m.digest)
+FROM repositories r JOIN manifests m ON m.repository_id = r.id AND m.id > $2
+WHERE r.name = $1 AND m.unheld_since IS NULL
+AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = r.id AND t.digest = m.digest)
+AND NOT EXISTS (SELECT 1 FROM manifest_references c
+    WHERE c.repository_id = r.id AND c.child = m.digest AND c.required = 1)
+AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = r.id AND s.digest = m.subject)
+ORDER BY m.id LIMIT $3;
+
+-- name: note_pull
+UPDATE manifests SET pulled_at = $3 WHERE repository_id = (SELECT id FROM repositories WHERE name = $1)
+AND digest = $2 AND (pulled_at IS NULL OR pulled_at < $3);
+
 -- name: claim_duty
 INSERT INTO duties (name, due_at) VALUES ($1, $2)
 ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE duties.due_at <= $3 RETURNING progress;

@@ -30,6 +30,7 @@ REASONS: Final = {
     "index": "the index that it belonged to was deleted",
     "subject": "its subject was deleted",
     "list": "a later referrers list took its place",
+    "retention": "a retention rule does not keep it",
     "past": "it was deleted before what the history reaches",
 }
 

@@ -5,12 +5,15 @@ import contextlib
 import logging
 from typing import Final
 
+from moorage.metadata import retention
 from moorage.registry.collection import collect, delete_doomed, expire, forget_events, sweep_if_due
 from moorage.registry.lease import Lease
 from moorage.registry.parts import Parts
+from moorage.registry.retention import Retention
 from moorage.spec.errors import RegistryError
 
 _LEASE: Final = "housekeeping"
+_PULLS: Final = 500  # in one transaction
 _log = logging.getLogger("moorage.housekeeping")
 
 
@@ -34,10 +37,12 @@ async def _keep(parts: Parts, lease: Lease) -> None:
             else:
                 due = clock() + parts.policy.housekeeping_interval
                 parts.ahead = await parts.metadata.ahead()
+                await note_pulls(parts)
                 if not lease.held:
                     await lease.beat()
                 if lease.held:
                     await clean(parts)
+                    await Retention(parts).apply_if_due()
                     await sweep_if_due(parts)
         except RegistryError as error:
             _log.error("cleaning up is put off: %s", error)
@@ -49,8 +54,17 @@ async def _keep(parts: Parts, lease: Lease) -> None:
                 await parts.doomed.wait()
 
 
+async def note_pulls(parts: Parts) -> None:
+    """State when manifests were last pulled; on the way of a pull this is only remembered."""
+    pulled, parts.pulled = parts.pulled, {}
+    rows = [(*which, at) for which, at in pulled.items()]
+    for start in range(0, len(rows), _PULLS):
+        await parts.metadata.transact(retention.note_pulls, rows[start : start + _PULLS])
+
+
 async def clean(parts: Parts) -> None:
     """Do everything that is due, until nothing is. Doing it twice at once does no harm."""
+    await note_pulls(parts)
     await expire(parts)
     if parts.policy.collection:
         await collect(parts)

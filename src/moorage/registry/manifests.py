@@ -40,6 +40,7 @@ class Manifests:
         found = await manifests.find(self._parts.metadata, repository, tag, digest, content=content)
         if found.unheld_since is not None and self._parts.wanes(found.unheld_since):
             await self._parts.metadata.transact(manifests.renew, repository, found.digest, self._parts.clock())
+        self._parts.pulled[repository, found.digest] = self._parts.clock()
         return found
 
     async def put(

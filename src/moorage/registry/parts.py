@@ -19,7 +19,10 @@ _Item = TypeVar("_Item")
 
 @dataclass(slots=True)
 class Parts:
-    """``doomed`` is set when there are bytes to delete; ``ahead`` is what the facts' clock shows more than ours."""
+    """``doomed`` is set when there are bytes to delete; ``ahead`` is what the facts' clock shows more than ours.
+
+    ``pulled`` is when manifests were, until that is stated.
+    """
 
     store: BlobStore
     metadata: Metadata
@@ -27,6 +30,7 @@ class Parts:
     clock: Callable[[], float] = time.time
     doomed: asyncio.Event = field(default_factory=asyncio.Event)
     ahead: float = 0.0
+    pulled: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def change(self, actor: str, *, create: bool = True) -> Change:
         """A change made now by ``actor``, who may ``create`` repositories or not."""

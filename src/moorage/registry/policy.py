@@ -27,6 +27,43 @@ class ImmutableTags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRule:
+    """Which tags of the matching repositories are kept; see docs/content.md. Without any condition all tags are."""
+
+    repository: str
+    tags: str = "*"
+    keep_newest: int | None = None
+    keep_pushed_days: float | None = None
+    keep_pulled_days: float | None = None
+    keep: tuple[str, ...] = ()
+    order: Literal["pushed", "version"] = "pushed"
+    untagged_days: float | None = None
+
+    @property
+    def removes_tags(self) -> bool:
+        """Whether the rule has a condition for keeping tags, and so takes those away that do not meet it."""
+        return bool(self.conditions)
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions of which a tag must meet one to be kept, in words."""
+        return [
+            words
+            for words, there in (
+                (f"among the {self.keep_newest} newest", self.keep_newest is not None),
+                (f"pushed within {self.keep_pushed_days} days", self.keep_pushed_days is not None),
+                (f"pulled within {self.keep_pulled_days} days", self.keep_pulled_days is not None),
+                (f"like {', '.join(self.keep)}", bool(self.keep)),
+            )
+            if there
+        ]
+
+    @property
+    def words(self) -> str:
+        return "not " + ", not ".join(self.conditions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The rules of one registry. Sizes are bytes, times are seconds.
 
@@ -59,6 +96,8 @@ class Policy:
     unnamed_grace: float = 7 * 86400.0
     delete_rate: float | None = None
     redirect_expiry: float = 1200.0
+    retention: tuple[RetentionRule, ...] = ()
+    retention_interval: float = 3600.0
     history_days: float = 7.0
     events_days: float = 365.0
 

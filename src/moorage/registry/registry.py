@@ -14,16 +14,17 @@ from moorage.registry.blobs import Blobs
 from moorage.registry.collection import Collectable, Swept
 from moorage.registry.explain import Explain
 from moorage.registry.history import History
-from moorage.registry.housekeeping import clean, keep_house
+from moorage.registry.housekeeping import clean, keep_house, note_pulls
 from moorage.registry.listings import Referrers, Repositories, Tags
 from moorage.registry.manifests import Manifests
 from moorage.registry.nothing import Nothing
 from moorage.registry.parts import Parts
 from moorage.registry.past import Past
 from moorage.registry.policy import Policy
+from moorage.registry.retention import Retention
 from moorage.registry.uploads import Uploads
 from moorage.spec import moments
-from moorage.spec.errors import NameUnknown, ServiceUnavailable
+from moorage.spec.errors import NameUnknown, RegistryError, ServiceUnavailable
 from moorage.storage.base import BlobStore, new_key
 
 _READY: Final = 1.0  # seconds that an answer is good for: who asks more often costs nothing
@@ -35,8 +36,8 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers``, ``repositories``, ``access``, ``explain`` and ``history``, which raise the errors of
-    ``moorage.errors``.
+    ``referrers``, ``repositories``, ``access``, ``explain``, ``history`` and ``retention``, which raise
+    the errors of ``moorage.errors``.
     ``clock`` gives seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that
     another process serves.
     """
@@ -65,6 +66,7 @@ class Registry:
         self.explain = Explain(self._parts)
         self.access = Access(self._parts)
         self.history = History(self._parts)
+        self.retention = Retention(self._parts)
 
     @property
     def metadata(self) -> Metadata:
@@ -94,6 +96,7 @@ class Registry:
             await stack.enter_async_context(self._parts.metadata)
             self._parts.ahead = await self._parts.metadata.ahead()
             if self._housekeeping:
+                stack.push_async_callback(_last_pulls, self._parts)
                 keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
                 stack.push_async_callback(_end, keeper)
             self._stack = stack.pop_all()
@@ -154,6 +157,11 @@ async def _answers(what: str, asking: Awaitable[object]) -> None:
     except Exception as error:
         _log.warning("the %s do not answer: %r", what, error)
         raise ServiceUnavailable(f"the registry's {what} do not answer") from error
+
+
+async def _last_pulls(parts: Parts) -> None:
+    with contextlib.suppress(RegistryError):
+        await note_pulls(parts)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
