@@ -21,5 +21,7 @@ if __name__ == "__main__":
     lock("runtime", "pyproject.toml")
     lock("build", "requirements/build.in")
     lock("dev", "pyproject.toml", "--group", "dev", "--constraint", "requirements/runtime.txt")
+    lock("image", "pyproject.toml", "--all-extras", "--constraint", "requirements/runtime.txt")
+    lock("deploy", "--group", "deploy", "--constraint", "requirements/dev.txt")
     lock("stores", "--group", "stores", "--constraint", "requirements/dev.txt")
     lock("bench", "--group", "bench", "--constraint", "requirements/dev.txt")

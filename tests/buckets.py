@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -57,14 +57,6 @@ class Engine:
     @property
     def endpoint(self) -> str:
         return str(self.settings["object_endpoint"])
-
-
-def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that stand for settings."""
-    return {
-        f"MOORAGE_{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in settings.items()
-    }
 
 
 def free_port() -> int:

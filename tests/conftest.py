@@ -1,12 +1,36 @@
 """What concerns every test."""
 
 import os
+from functools import partial
 
-from tests.buckets import azurite, google, moto, seaweedfs
+import pytest
+
+from tests.buckets import Engine, azurite, google, moto, seaweedfs
 from tests.postgres import database, new_database, postgres
-from tests.server import CI
+from tests.server import CI, Bytes
 
 __all__ = ["azurite", "database", "google", "moto", "new_database", "postgres", "seaweedfs"]
 
 if CI:  # read once; where pytest sees it, it explains a difference between megabytes in full, which takes hours
     os.environ.pop("CI")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("moorage")
+    group.addoption("--store", choices=["seaweedfs", "moto", "azurite", "google"], help="keep bytes in such a bucket")
+    group.addoption("--redirect", choices=["always", "never"], default="never", help="send clients to that bucket")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bytes(request: pytest.FixtureRequest) -> None:
+    """What ``--store`` and ``--redirect`` ask for."""
+    if name := request.config.getoption("--store"):
+        engine: Engine = request.getfixturevalue(name)
+        Bytes.place = staticmethod(partial(engine.place, redirect=request.config.getoption("--redirect")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--redirect") == "always":
+        for item in items:
+            if item.get_closest_marker("streamed"):
+                item.add_marker(pytest.mark.skip(reason="the bytes are elsewhere"))

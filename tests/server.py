@@ -8,14 +8,45 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 READY = re.compile(r"https?://[^\s/]+")
 CI = bool(os.environ.get("CI"))
+
+
+class Bytes:
+    """Where bytes are instead of the root or memory; ``--store`` and ``--redirect`` say so for the whole run."""
+
+    place: Callable[..., dict[str, Any]] = staticmethod(lambda **_: {})
+    _places: ClassVar[dict[Path, dict[str, Any]]] = {}
+
+    @classmethod
+    def of(cls, root: Path) -> dict[str, Any]:
+        """The settings by name that go with ``root``, the same each time."""
+        return cls._places.setdefault(root, cls.place())
+
+    @classmethod
+    def variables(cls, root: Path) -> dict[str, str]:
+        """The same as variables."""
+        return as_environment(cls.of(root))
+
+
+def as_environment(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that stand for settings."""
+    return {
+        f"MOORAGE_{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in settings.items()
+    }
+
+
+def environment_of(root: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process over ``root``, and ``more``; none of those that this machine has for a registry."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
+    return {**inherited, **Bytes.variables(root), **more}
 
 
 @dataclass
@@ -45,13 +76,12 @@ class Server:
             "--root",
             str(self.root),
         ]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")} | dict(self.environment)
         self.process = subprocess.Popen(
             [*command, *self.arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env=environment_of(self.root, {**self.environment, "PYTHONUNBUFFERED": "1"}),
             start_new_session=True,
         )
         lines: queue.Queue[str | None] = queue.Queue()

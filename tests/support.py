@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 import blake3
 import httpx
 
-from moorage import Registry, create_app
+from moorage import Policy, Registry, create_app, open_registry
+from moorage.build import store_of
+from moorage.config import load
+from moorage.metadata.sqlite import SQLiteMetadata
+from tests.following import AsyncFollowing
+from tests.server import Bytes
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -137,14 +142,26 @@ async def _check(response: httpx.Response) -> None:
     no_server_error(response)
 
 
+def new_registry(policy: Policy | None = None) -> Registry:
+    """A registry whose facts are in memory, and bytes too unless ``--store`` has another place for them."""
+    place = Bytes.place()
+    if not place:
+        return open_registry(policy=policy)
+    return Registry(store_of(load(arguments=place)), SQLiteMetadata(), policy)
+
+
 @asynccontextmanager
 async def served(
-    app: Any, *, checked: bool = True, host: str = HOST, **transport: Any
+    app: Any, *, checked: bool = True, followed: bool = True, host: str = HOST, **transport: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an ASGI application; unless not ``checked``, a 5xx fails the test."""
+    """A client of an ASGI application; unless not ``checked``, a 5xx fails the test.
+
+    Redirects to a bucket are ``followed``, and look as if the registry had answered.
+    """
     hooks: dict[str, list[Callable[..., Any]]] = {"response": [_check]} if checked else {}
     door = httpx.ASGITransport(app, **transport)
-    async with httpx.AsyncClient(transport=door, base_url=host, event_hooks=hooks) as client:
+    way = AsyncFollowing(door) if followed else door
+    async with httpx.AsyncClient(transport=way, base_url=host, event_hooks=hooks) as client:
         yield client
 
 

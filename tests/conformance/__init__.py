@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import httpx
 
 from tests.conformance.material import OCI_INDEX, Blob, Descriptor, Manifest
+from tests.following import Following
 
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # Spec "Error Codes": there are no others.
@@ -45,7 +46,9 @@ class Door:
         self.host, self.sparse, self.headers = host, sparse, dict(headers or {})
         self._base = httpx.URL(f"http://{host}/v2/")
         limits = httpx.Limits(max_keepalive_connections=0 if scatter else 1)
-        self._client = httpx.Client(limits=limits, timeout=30, trust_env=False, headers=self.headers)
+        self._client = httpx.Client(
+            transport=Following(httpx.HTTPTransport(limits=limits)), timeout=30, trust_env=False, headers=self.headers
+        )
 
     def __enter__(self) -> Self:
         return self

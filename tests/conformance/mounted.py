@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from moorage import create_app
+from tests.server import Bytes
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def mounted(root: Path, sparse: str) -> Iterator[str]:
     def hello() -> dict[str, str]:
         return {"hello": "world"}
 
-    registry = create_app(root=str(root), sparse=sparse)
+    registry = create_app(root=str(root), sparse=sparse, **Bytes.of(root))
     host.mount("/", registry)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(host, log_config=None, lifespan="on", timeout_graceful_shutdown=1))

@@ -5,12 +5,11 @@
 """
 
 import itertools
-import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from tests.conformance import material as m
 from tests.conformance.material import ALGORITHMS, Blob, Maker, Manifest
 from tests.conformance.mounted import mounted
 from tests.login import logged_in
-from tests.server import running
+from tests.server import environment_of, running
 
 SERVERS: Final = ("1 worker", "4 workers", "mounted")
 SPARSE_SERVER: Final = "mounted"
@@ -108,12 +107,11 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
         assert not wrong
 
 
-def check(root: Path, sparse: str) -> list[str]:
-    """What ``moorage check`` finds wrong in ``root``."""
+def check(root: Path, sparse: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """What ``moorage check`` finds wrong in ``root``; ``environment`` are more variables."""
     command = [sys.executable, "-m", "moorage", "check", "--full", "--root", str(root)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
-    environment = {**inherited, "MOORAGE_SPARSE": sparse}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    variables = environment_of(root, {"MOORAGE_SPARSE": sparse, **(environment or {})})
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert ended.returncode in (0, 1), ended.stderr
     wrong = [line for line in ended.stdout.splitlines() if line.startswith("wrong: ")]
     assert bool(wrong) == bool(ended.returncode), ended.stdout

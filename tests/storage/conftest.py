@@ -54,10 +54,10 @@ async def behind(seaweedfs: Engine, tmp_path: Path) -> AsyncIterator[Opener]:
         async def open_one(**settings: Any) -> Behind:
             proxy = stack.enter_context(Proxy(seaweedfs.endpoint).serving())
             chosen = load(arguments=seaweedfs.place(object_endpoint=proxy.url, **{**QUICK, **settings}))
-            store, metadata = store_of(chosen), SQLiteMetadata(tmp_path / "facts.db")
+            store, metadata = store_of(chosen), SQLiteMetadata(tmp_path / f"{chosen.storage.rpartition('/')[2]}.db")
             registry = await stack.enter_async_context(Registry(store, metadata, chosen.policy(), housekeeping=False))
             client = await stack.enter_async_context(
-                served(create_app(registry), checked=False, raise_app_exceptions=False)
+                served(create_app(registry), checked=False, followed=False, raise_app_exceptions=False)
             )
             proxy.requests.clear()
             return Behind(proxy, store, metadata, registry, Repository(client))

@@ -76,7 +76,8 @@ async def test_what_the_registry_answers_itself(behind: Opener) -> None:
         answer = await place.repository.get(path, headers=headers)
         assert (answer.status_code, answer.content) == (status, content)
     assert (await place.repository.get(path, headers={"If-Match": '"other"'})).status_code == 412
-    assert (await place.repository.get(path, headers={"Range": "bytes=0-1,5-6"})).status_code == 206
+    for unusual in ("bytes=0-1,5-6", "BYTES=0-1"):
+        assert (await place.repository.get(path, headers={"Range": unusual})).status_code == 206
     assert (await place.repository.get(path, headers={"Range": "bytes=9999999-"})).status_code == 416
     empty = await place.repository.push_blob(b"")
     answer = await place.repository.get(f"blobs/{empty}")

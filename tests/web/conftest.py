@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from moorage import Registry, create_app, open_registry
+from moorage import Registry, create_app
 from moorage.registry.policy import Policy
-from tests.support import Repository, served
+from tests.support import Repository, new_registry, served
 
 # Opens one more registry, of settings by name; a client of it.
 Opener = Callable[..., Any]
@@ -18,7 +18,7 @@ Opener = Callable[..., Any]
 @pytest.fixture
 async def registry() -> AsyncIterator[Registry]:
     """A registry in memory with the default policy."""
-    async with open_registry() as opened:
+    async with new_registry() as opened:
         yield opened
 
 
@@ -41,7 +41,7 @@ async def opened() -> AsyncIterator[Opener]:
     async with AsyncExitStack() as stack:
 
         async def open_one(**policy: Any) -> Repository:
-            registry = await stack.enter_async_context(open_registry(policy=Policy(**policy)))
+            registry = await stack.enter_async_context(new_registry(Policy(**policy)))
             return Repository(await stack.enter_async_context(served(create_app(registry))))
 
         yield open_one

@@ -89,6 +89,7 @@ def test_requests_with_bodies_behind_one_that_waits(server: Server) -> None:
     assert [each.status for each in found] == [201, 201, 200]
 
 
+@pytest.mark.streamed
 def test_a_thousand_requests_at_once(server: Server) -> None:
     """Each gets its answer, in order, over a connection that is read only after all were sent."""
     push(server, b"x")
@@ -98,6 +99,7 @@ def test_a_thousand_requests_at_once(server: Server) -> None:
     assert [each.status for each in found] == [200, 200, 404] * 333 + [200]
 
 
+@pytest.mark.streamed
 def test_what_is_no_http_behind_a_request(server: Server) -> None:
     """It is refused after the answer to what was asked before it, also one that takes its time."""
     digest = push(server, LARGE)
@@ -131,6 +133,7 @@ def test_a_body_that_was_not_asked_for(server: Server) -> None:
     assert (found.status, found.header("connection")) == (202, "close")
 
 
+@pytest.mark.streamed
 def test_a_client_that_closed_its_side(server: Server) -> None:
     """It gets all that it asked for."""
     digest = push(server, LARGE)
@@ -232,6 +235,7 @@ def test_a_slow_body(hasty: Server) -> None:
         assert everything(connection).startswith(b"HTTP/1.1 202 ")
 
 
+@pytest.mark.streamed
 def test_a_reader_that_stalls(hasty: Server) -> None:
     """It is cut off: its connection does not get the rest, and the server holds nothing for it."""
     digest = push(hasty, LARGE)
@@ -252,6 +256,7 @@ def test_a_reader_that_stalls(hasty: Server) -> None:
         assert len(everything(connection)) < len(LARGE)
 
 
+@pytest.mark.streamed
 def test_a_slow_reader(hasty: Server) -> None:
     """It gets everything, though that takes longer than any limit."""
     digest = push(hasty, LARGE)

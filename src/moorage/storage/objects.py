@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, Self, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 
 from moorage.spec.errors import BlobTooLarge, RegistryError, StorageFull, StorageUnavailable
 from moorage.storage.base import Key, Piece, new_key
@@ -42,6 +42,7 @@ _PUBLIC: Final = re.compile(
     r"https://([^/]+\.)?(amazonaws\.com(\.cn)?|storage\.googleapis\.com|blob\.core\.(windows\.net|\w+\.cn|\w+\.net))(:443)?/"
 )
 _FULL: Final = ("XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507 ")
+_OUR_FAULT: Final = re.compile(r"4(?!08|29)\d\d ")  # what the same request will meet again
 _log = logging.getLogger("moorage.storage")
 
 
@@ -301,10 +302,9 @@ def _translated(key: Key | None = None) -> Iterator[None]:
         raise FileNotFoundError(key) from None
     except (BaseError, OSError) as error:
         reason = _reason(str(error))
-        if reason.startswith(_FULL) or any(word in reason for word in _FULL):
+        if any(word in reason for word in _FULL):
             raise StorageFull(detail={"reason": reason}) from None
-        passing = not isinstance(error, PermissionDeniedError | UnauthenticatedError)
-        raise _unavailable(reason, passing=passing) from None
+        raise _unavailable(reason, passing=_OUR_FAULT.match(reason) is None) from None
 
 
 def _unavailable(reason: str, *, passing: bool = True) -> StorageUnavailable:
