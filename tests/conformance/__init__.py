@@ -37,17 +37,27 @@ class Door:
     """A client of one registry, which compares each answer with the specification.
 
     With ``scatter`` each request has a connection of its own, so that any worker may get it. ``sparse`` is what the
-    registry allows. ``headers`` go with each request. A path is relative to ``/v2/``.
+    registry allows. ``headers`` go with each request, ``auth`` adds what lets it in. A path is relative to ``/v2/``.
     """
 
     def __init__(
-        self, host: str, *, scatter: bool = False, sparse: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        host: str,
+        *,
+        scatter: bool = False,
+        sparse: bool = False,
+        headers: Mapping[str, str] | None = None,
+        auth: httpx.Auth | None = None,
     ) -> None:
         self.host, self.sparse, self.headers = host, sparse, dict(headers or {})
         self._base = httpx.URL(f"http://{host}/v2/")
         limits = httpx.Limits(max_keepalive_connections=0 if scatter else 1)
         self._client = httpx.Client(
-            transport=Following(httpx.HTTPTransport(limits=limits)), timeout=30, trust_env=False, headers=self.headers
+            transport=Following(httpx.HTTPTransport(limits=limits)),
+            timeout=30,
+            trust_env=False,
+            headers=self.headers,
+            auth=auth,
         )
 
     def __enter__(self) -> Self:

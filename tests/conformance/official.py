@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from tests.login import NAME, PASSWORD, logged_in
+from tests.login import NAME, PASSWORD, Way, logged_in
 from tests.server import running
 
 MODULE = "github.com/opencontainers/distribution-spec/conformance"
@@ -40,11 +40,11 @@ class Case:
     workers: int = 1
     sparse: bool = False
     mounted: bool = False
-    basic: bool = False
+    login: Way | None = None
 
     def __str__(self) -> str:
         server = "mounted under FastAPI" if self.mounted else f"{self.workers} worker{'s' * (self.workers > 1)}"
-        return f"{self.version}, {server}{', sparse' * self.sparse}{', basic' * self.basic}"
+        return f"{self.version}, {server}{', sparse' * self.sparse}{f', {self.login}' if self.login else ''}"
 
 
 CASES = (
@@ -54,8 +54,10 @@ CASES = (
     Case("dev", sparse=True),
     Case("dev", workers=4, sparse=True),
     Case("dev", mounted=True, sparse=True),
-    Case("1.1", basic=True),
-    Case("dev", workers=4, sparse=True, basic=True),
+    Case("1.1", login="basic"),
+    Case("dev", workers=4, sparse=True, login="basic"),
+    Case("1.1", login="tokens"),
+    Case("dev", workers=4, sparse=True, login="tokens"),
 )
 
 
@@ -84,8 +86,8 @@ def find_suite(given: str | None) -> str | None:
 @contextmanager
 def _server(case: Case, folder: Path) -> Iterator[str]:
     environment = {"MOORAGE_SPARSE": "all" if case.sparse else "none"}
-    if case.basic:
-        environment |= logged_in(folder / "htpasswd").settings
+    if case.login:
+        environment |= logged_in(folder / "htpasswd", case.login).settings
     if not case.mounted:
         with running(folder / "root", "--workers", str(case.workers), **environment) as server:
             yield server.host
@@ -111,7 +113,7 @@ def run(suite: str, case: Case, results: Path) -> tuple[int, int, int, int]:
             "OCI_RESULTS_DIR": str(results),
             "OCI_DATA_SPARSE": str(case.sparse).lower(),
         }
-        if case.basic:
+        if case.login:
             environment |= {"OCI_USERNAME": NAME, "OCI_PASSWORD": PASSWORD}
         ended = subprocess.run(
             [suite], env=environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False

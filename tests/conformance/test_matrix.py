@@ -22,7 +22,7 @@ from tests.conformance import BLOB_WAYS, OCTETS, Door, by_digest, chunk, codes_o
 from tests.conformance import material as m
 from tests.conformance.material import ALGORITHMS, Blob, Maker, Manifest
 from tests.conformance.mounted import mounted
-from tests.login import logged_in
+from tests.login import NAME, PASSWORD, TokenFlow, basic, logged_in
 from tests.server import environment_of, running
 
 SERVERS: Final = ("1 worker", "4 workers", "mounted")
@@ -85,13 +85,14 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     """The three servers. What the tests left in them is without fault, and none of them failed on the way."""
     folder = tmp_path_factory.mktemp("conformance")
     with ExitStack() as stack:
-        one = stack.enter_context(running(folder / "1 worker"))
-        # This one asks for a name and a password: nothing of the specification changes by that.
+        # These ask for tokens, or for a name and a password: nothing of the specification changes by that.
+        login = logged_in(folder / "htpasswd", "tokens")
+        one = stack.enter_context(running(folder / "1 worker", **login.settings))
         login = logged_in(folder / "htpasswd")
         four = stack.enter_context(running(folder / "4 workers", "--workers", "4", **login.settings))
         host = stack.enter_context(mounted(folder / "mounted", sparse="all"))
         made = {
-            "1 worker": Door(one.host),
+            "1 worker": Door(one.host, auth=TokenFlow(_source)),
             "4 workers": Door(four.host, scatter=True, headers=login.headers),
             "mounted": Door(host, sparse=True),
         }
@@ -105,6 +106,12 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     for name in SERVERS:
         wrong = check(folder / name, sparse="all" if name == SPARSE_SERVER else "none")
         assert not wrong
+
+
+def _source(request: httpx.Request) -> str:
+    """The scope of the repository that a mount shall find by itself."""
+    repository = request.url.path.removeprefix("/v2/").removesuffix("/blobs/uploads/")
+    return f"repository:{repository}/source:pull" if "mount" in request.url.params else ""
 
 
 def check(root: Path, sparse: str, environment: Mapping[str, str] | None = None) -> list[str]:
@@ -384,7 +391,7 @@ def test_head_has_no_body(door: Door, repository: str, make: Maker) -> None:
             socket.create_connection((host, int(port)), timeout=10) as connection,
             connection.makefile("rb") as answer,
         ):
-            headers = {"Host": door.host, "Connection": "close"} | door.headers
+            headers = {"Host": door.host, "Connection": "close"} | basic(NAME, PASSWORD)
             lines = [
                 f"HEAD /v2/{repository}/{path} HTTP/1.1",
                 *(f"{name}: {value}" for name, value in headers.items()),
