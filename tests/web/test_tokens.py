@@ -439,8 +439,21 @@ async def test_mount_asks_for_both(desk: Desk) -> None:
     assert asked == f"repository:mine/app:pull,push repository:{HELD}:pull"
     assert (await client.post(path, headers=bearer(await token_of(client, asked)))).status_code == 201
     alone = await token_of(client, "repository:mine/other:pull,push")
-    response = await client.post(path.replace("mine/app", "mine/other"), headers=bearer(alone))
-    assert response.status_code == 202  # what the token may not pull is not there
+    other = path.replace("mine/app", "mine/other")
+    response = await client.post(other, headers=bearer(alone))
+    assert challenge(response)["error"] == "insufficient_scope"
+    assert challenge(response)["scope"] == f"repository:mine/other:pull,push repository:{HELD}:pull"
+    # Without a source only what the token may pull is looked at.
+    assert (await client.post(other.partition("&")[0], headers=bearer(alone))).status_code == 202
+
+
+async def test_mount_from_what_is_hidden(desk: Desk) -> None:
+    """No token helps to mount from where one may not pull, so none is asked for, whether or not it is there."""
+    client = await desk.open(allow("alice", "mine/**"))
+    token = await token_of(client, f"repository:mine/app:pull,push repository:{HELD}:pull")
+    for source in (HELD, "not/there"):
+        path = f"/v2/mine/app/blobs/uploads/?mount={digest_of(LAYER)}&from={source}"
+        assert (await client.post(path, headers=bearer(token))).status_code == 202
 
 
 async def test_basic_is_still_taken(desk: Desk) -> None:

@@ -109,11 +109,14 @@ class Gate:
             if identity.name != ANONYMOUS.name:
                 return permit
         elif await permit.may(action, repository or None, _tag(reference)):
-            return permit
+            source = None if identity.limit is None else _mounted_from(request, action)
+            if source is None or not await permit.may_otherwise(Action.PULL, source):
+                return permit
+            lacking = ScopeInsufficient(detail=_wanted(Action.PULL, source))
+            raise self._challenging(lacking, request, action, repository)
         elif await permit.may_otherwise(action, repository or None, _tag(reference)):
-            raise self._challenging(
-                ScopeInsufficient(detail=_wanted(action, repository)), request, action, repository
-            )
+            lacking = ScopeInsufficient(detail=_wanted(action, repository))
+            raise self._challenging(lacking, request, action, repository)
         if identity.name == ANONYMOUS.name:
             raise self._challenging(Unauthorized(detail=_wanted(action, repository)), request, action, repository)
         if action is Action.PULL:
@@ -161,8 +164,14 @@ def _scope(request: Request, action: Action, repository: str) -> str:
     if not repository:
         return "registry:catalog:*"
     asked = f"repository:{repository}:{_TOKEN_ACTIONS.get(action, action)}"
+    source = _mounted_from(request, action)
+    return f"{asked} repository:{source}:pull" if source else asked
+
+
+def _mounted_from(request: Request, action: Action) -> str | None:
+    """The repository that a mount takes from, where it names one."""
     source = request.parameter("from") if action is Action.PUSH and request.method == "POST" else None
-    return f"{asked} repository:{source}:pull" if source and REPOSITORY.fullmatch(source) else asked
+    return source if source and REPOSITORY.fullmatch(source) else None
 
 
 def _covers(scope: Sequence[Grant], action: Action, repository: str | None) -> bool:
