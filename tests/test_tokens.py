@@ -136,6 +136,7 @@ def test_api_key(server: Server) -> None:
             trust_env=False,
         )
         assert refused.status_code == 403
+    assert statuses(server, key) == {200}  # also as a bearer token, which is of another form
     given = login(server, "ci", key)
     assert statuses(server, given["token"]) == {200}
     assert refresh(server, given["refresh_token"]).status_code == 200

@@ -19,7 +19,7 @@ from moorage.auth.remembered import Remembered
 from moorage.auth.rules import RESERVED
 from moorage.auth.scopes import ASKED, of_claim
 from moorage.auth.signing import VerificationKey, candidates, read_keys
-from moorage.auth.tokens import unverified, verify
+from moorage.auth.tokens import is_signed, unverified, verify
 from moorage.spec.errors import IssuerUnavailable, TokenInvalid
 from moorage.spec.patterns import matcher
 
@@ -31,7 +31,6 @@ _FILE_FRESH: Final = 60.0
 _PAUSE: Final = 10.0  # seconds between two attempts
 _PLACE: Final = re.compile(r"\{([^{}]+)\}")
 _NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f*{}]{1,255}")
-_SIGNED: Final = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
 _log = logging.getLogger("moorage.tokens")
 
 
@@ -162,8 +161,8 @@ class Issuers:
         token, bearer = credentials.token, True
         if token is None:
             token, bearer = credentials.password, False
-            if token is None or not _SIGNED.fullmatch(token):
-                return None
+        if token is None or not is_signed(token):
+            return None
         if (known := self._remembered.get(token)) is not None:
             return known if bearer or not known.scope_grants else None
         issuer, kid = unverified(token)

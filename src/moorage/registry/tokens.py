@@ -16,7 +16,7 @@ from moorage.auth.base import ANONYMOUS, Challenge, Credentials, Identity, Recal
 from moorage.auth.remembered import Remembered
 from moorage.auth.scopes import EXACT, Scope, of_claim
 from moorage.auth.signing import Algorithm, SigningKey, VerificationKey
-from moorage.auth.tokens import LEEWAY, sign, unverified, verify
+from moorage.auth.tokens import LEEWAY, is_signed, sign, unverified, verify
 from moorage.metadata import tokens as facts
 from moorage.metadata.base import Metadata
 from moorage.spec.errors import TokenInvalid
@@ -81,7 +81,7 @@ class Tokens:
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
         token = credentials.token
-        if token is None:
+        if token is None or not is_signed(token):
             return None
         if self._clock() - self._looked > _KEYS_FRESH:
             await self._look()
