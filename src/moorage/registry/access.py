@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from moorage.auth.base import Challenge, Credentials, Decision, Grant, Identity
@@ -158,7 +159,7 @@ class UserPasswords:
     async def entry(self, name: str) -> Entry | None:
         """The user of that name, as of now."""
         for hashed, groups in await self._parts.metadata.fetch("user", name):
-            return Entry(hashed, frozenset(json.loads(groups)))
+            return _entry(hashed, groups)
         return None
 
 
@@ -212,27 +213,19 @@ class Keys:
         now = self._parts.clock()
         if expires_at is not None and now >= expires_at:
             raise Unauthorized(f"the API key expired at {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M} UTC")
-        identity = await self._identity(name, acts_as, _scope(words), expires_at)
         self._uses[name] = now
-        return replace(identity, proof=digest)
+        if acts_as is None:
+            return _own(name, _scope(words), expires_at, digest)
+        for source in self._sources:
+            if (entry := await source.entry(acts_as)) is not None:
+                return _acting(acts_as, entry.groups, _scope(words), expires_at, digest)
+        raise Unauthorized("the user of this API key is not there any more")
 
     async def write_uses(self) -> None:
         """State when each key was last used since the last time."""
         uses, self._uses = self._uses, {}
         if uses:
             await self._parts.metadata.transact(facts.note_uses, uses)
-
-    async def _identity(
-        self, name: str, acts_as: str | None, scope: tuple[Grant, ...] | None, expires_at: float | None
-    ) -> Identity:
-        if acts_as is None:
-            return Identity(
-                f"{KEY_IDENTITY}{name}", method="key", scope=scope, scope_grants=True, expires_at=expires_at
-            )
-        for source in self._sources:
-            if (entry := await source.entry(acts_as)) is not None:
-                return Identity(acts_as, entry.groups, "key", local=True, scope=scope, expires_at=expires_at)
-        raise Unauthorized("the user of this API key is not there any more")
 
     async def _keep_writing(self) -> None:
         while True:
@@ -266,6 +259,29 @@ def _rule(stored: StoredRule) -> Rule:
     return make_rule(who, repositories, actions, allow=stored.allow, source=f"rule {stored.id}")
 
 
+@lru_cache(maxsize=10_000)
+def _entry(hashed: str, groups: str) -> Entry:
+    """What a user's row says; it is asked for with each request."""
+    return Entry(hashed, frozenset(json.loads(groups)))
+
+
+@lru_cache(maxsize=10_000)
+def _own(name: str, scope: tuple[Grant, ...] | None, expires_at: float | None, digest: str) -> Identity:
+    """A key that acts as nobody else."""
+    return Identity(
+        f"{KEY_IDENTITY}{name}", method="key", scope=scope, scope_grants=True, expires_at=expires_at, proof=digest
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _acting(
+    user: str, groups: frozenset[str], scope: tuple[Grant, ...] | None, expires_at: float | None, digest: str
+) -> Identity:
+    """A key that acts as a user, within its scope."""
+    return Identity(user, groups, "key", local=True, scope=scope, expires_at=expires_at, proof=digest)
+
+
+@lru_cache(maxsize=10_000)
 def _scope(words: str | None) -> tuple[Grant, ...] | None:
     return None if words is None else read_scope(json.loads(words))
 

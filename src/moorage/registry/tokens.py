@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
-from uuid import uuid4
 
 from moorage.auth.base import ANONYMOUS, Challenge, Credentials, Identity, Recalls
 from moorage.auth.remembered import Remembered
@@ -46,6 +45,14 @@ class Issued:
     expires_in: int
 
 
+@dataclass(slots=True)
+class _Known:
+    """Whom a token was given to; ``origin`` is how he was recalled last, without the token's limit."""
+
+    identity: Identity
+    origin: Identity | None = None
+
+
 class Tokens:
     """Makes tokens, and is the ``Authenticator`` that takes them; ``clock`` gives seconds since 1970."""
 
@@ -60,7 +67,7 @@ class Tokens:
         self._metadata = metadata
         self._recalls: dict[str, Recalls] = {}
         self._clock = clock
-        self._remembered: Remembered[Identity] = Remembered(clock)
+        self._remembered: Remembered[_Known] = Remembered(clock)
         self._keys: tuple[facts.StoredKey, ...] = ()
         self._looked = 0.0
         self._public: list[VerificationKey] = []
@@ -81,22 +88,23 @@ class Tokens:
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
         token = credentials.token
-        if token is None or not is_signed(token):
+        if token is None:
             return None
         if self._clock() - self._looked > _KEYS_FRESH:
             await self._look()
         known = self._remembered.get(token)
         if known is None:
-            known = await self._verify(token)
+            known = await self._verify(token) if is_signed(token) else None
             if known is None:
                 return None
-        recalls = self._recalls.get(known.method)
-        if recalls is None:
-            return known
-        now = await recalls.recall(known)
-        if now is None:
-            raise TokenInvalid("the token is of somebody who is no longer let in")
-        return replace(now, limit=known.limit)
+        recalls = self._recalls.get(known.identity.method)
+        if recalls is not None:
+            origin = await recalls.recall(known.identity)
+            if origin is None:
+                raise TokenInvalid("the token is of somebody who is no longer let in")
+            if origin is not known.origin:
+                known.origin, known.identity = origin, replace(origin, limit=known.identity.limit)
+        return known.identity
 
     async def keys(self) -> Sequence[VerificationKey]:
         """What verifies the tokens."""
@@ -117,7 +125,7 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "exp": int(until),
-            "jti": str(uuid4()),
+            "jti": secrets.token_urlsafe(12),
             "access": [scope.entry() for scope in scopes],
         }
         if identity.name != ANONYMOUS.name:
@@ -134,7 +142,11 @@ class Tokens:
         """A refresh token that stands for ``identity``, the first of its family."""
         text, now = _new_refresh_token(), self._clock()
         kept = facts.RefreshToken(
-            uuid4().hex, identity.name, identity.method, identity.proof, now + self.options.refresh_lifetime
+            secrets.token_urlsafe(12),
+            identity.name,
+            identity.method,
+            identity.proof,
+            now + self.options.refresh_lifetime,
         )
         await self._metadata.transact(facts.add_refresh, _digest(text), kept, now)
         return text
@@ -195,7 +207,7 @@ class Tokens:
         self._public = [each.verification() for each in loaded]
         self._remembered.clear()
 
-    async def _verify(self, token: str) -> Identity | None:
+    async def _verify(self, token: str) -> _Known | None:
         issuer, kid = unverified(token)
         if issuer != self.options.service:
             return None
@@ -209,7 +221,7 @@ class Tokens:
             audience=(self.options.service,),
             required=_REQUIRED,
         )
-        known = _identity(claims)
+        known = _Known(_identity(claims))
         self._remembered.keep(token, known, float(claims["exp"]))
         return known
 

@@ -176,10 +176,12 @@ def _mounted_from(request: Request, action: Action) -> str | None:
 
 def _covers(scope: Sequence[Grant], action: Action, repository: str | None) -> bool:
     """Whether the action is in the scope of a token."""
-    return any(
-        action in grant.actions and (repository is None or matches(repository, (grant.repositories,)))
-        for grant in scope
-    )
+    for grant in scope:
+        if action in grant.actions and (
+            repository is None or grant.repositories == repository or matches(repository, (grant.repositories,))
+        ):
+            return True
+    return False
 
 
 def credentials_of(request: Request) -> Credentials:
