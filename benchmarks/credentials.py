@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.client import Server, Wire
-from benchmarks.process import cpu_seconds
+from benchmarks.process import Cores, cpu_seconds
 
 NAME, PASSWORD = "alice", "password"
 PATH = "/v2/bench/app/manifests/v1"
@@ -42,6 +42,7 @@ def serving(root: Path, **settings: str) -> Iterator[tuple[int, int]]:
     command = [sys.executable, "-m", "moorage", "serve", "--port", "0", "--root", str(root)]
     environment = {**os.environ, **settings, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    os.sched_setaffinity(process.pid, Cores.apart().server)
     assert process.stdout is not None
     found = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
     assert found

@@ -25,7 +25,7 @@ class Certificate:
     organizations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # made for each request, which frozen would cost twice
 class Credentials:
     """What a request carried to show who sends it. ``address`` is where it came from; it proves nothing."""
 

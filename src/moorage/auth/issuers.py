@@ -137,7 +137,8 @@ class Issuers:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._issuers = {each.issuer: (each, IssuerKeys(each, fetch(each))) for each in issuers}
-        self._remembered: Remembered[Identity] = Remembered(clock)
+        self._clock = clock
+        self._remembered: Remembered[Identity] = Remembered()
         self._starting: list[asyncio.Task[None]] = []
         self.challenges = tuple(
             Challenge("Bearer", (("realm", each.realm), ("service", each.service or each.audience[0])), scoped=True)
@@ -163,7 +164,7 @@ class Issuers:
             token, bearer = credentials.password, False
         if token is None or not is_signed(token):
             return None
-        if (known := self._remembered.get(token)) is not None:
+        if (known := self._remembered.get(token, self._clock())) is not None:
             return known if bearer or not known.scope_grants else None
         issuer, kid = unverified(token)
         options, keys = self._issuers.get(issuer or "", (None, None))
@@ -171,7 +172,7 @@ class Issuers:
             return None
         claims = verify(token, await keys.candidates(kid), kid=kid, issuer=options.issuer, audience=options.audience)
         identity = identity_of(claims, options)
-        self._remembered.keep(token, identity, float(claims["exp"]))
+        self._remembered.keep(token, identity, self._clock(), float(claims["exp"]))
         return identity
 
 

@@ -136,11 +136,12 @@ class Passwords:
 
     async def recall(self, identity: Identity) -> Identity | None:
         """The user as of now, None where he is gone or has another password."""
-        source, entry = await self._find(identity.name)
-        if source is None or entry is None:
-            return None
-        found = _identity(identity.name, entry, source.method)
-        return found if (found.method, found.proof) == (identity.method, identity.proof) else None
+        for source in self._sources:
+            if (entry := await source.entry(identity.name)) is not None:
+                found = _identity(identity.name, entry, source.method)
+                same = found.proof == identity.proof and found.method == identity.method
+                return found if same else None
+        return None
 
     async def _find(self, name: str) -> tuple[PasswordSource | None, Entry | None]:
         for source in self._sources:

@@ -1,8 +1,6 @@
 """Tokens that were verified before, under their digest, so that each costs one verification."""
 
 import hashlib
-import time
-from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 Found = TypeVar("Found")
@@ -13,20 +11,19 @@ _LONGEST: Final = 300.0  # seconds; a key that an issuer withdraws is noticed af
 class Remembered(Generic[Found]):
     """At most 10,000 values, each for at most five minutes; the oldest goes first."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._found: dict[bytes, tuple[float, Found]] = {}
 
-    def get(self, token: str) -> Found | None:
-        """What was kept for this very token, unless its time is over."""
+    def get(self, token: str, now: float) -> Found | None:
+        """What was kept for this very token, unless its time is over; times are seconds since 1970."""
         kept = self._found.get(_digest(token))
-        return kept[1] if kept is not None and kept[0] > self._clock() else None
+        return kept[1] if kept is not None and kept[0] > now else None
 
-    def keep(self, token: str, found: Found, until: float) -> None:
-        """Keep ``found`` until ``until`` (seconds since 1970) at the longest."""
+    def keep(self, token: str, found: Found, now: float, until: float) -> None:
+        """Keep ``found`` until ``until`` at the longest."""
         if len(self._found) >= _MOST:
             del self._found[next(iter(self._found))]
-        self._found[_digest(token)] = min(until, self._clock() + _LONGEST), found
+        self._found[_digest(token)] = min(until, now + _LONGEST), found
 
     def clear(self) -> None:
         """Forget everything."""

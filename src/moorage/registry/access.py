@@ -251,7 +251,7 @@ class StoredRules:
             # The version first: rules that change meanwhile are read again by whoever asks next.
             stored = [_rule(each) for each in await facts.rules(self._parts.metadata)]
             self._rules, self._version = Rules([*self._settled, *stored]), version
-        return await self._rules.authorize(identity, action, repository, tag)
+        return self._rules.decide(identity, action, repository)
 
 
 def _rule(stored: StoredRule) -> Rule:

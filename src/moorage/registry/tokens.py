@@ -67,7 +67,7 @@ class Tokens:
         self._metadata = metadata
         self._recalls: dict[str, Recalls] = {}
         self._clock = clock
-        self._remembered: Remembered[_Known] = Remembered(clock)
+        self._remembered: Remembered[_Known] = Remembered()
         self._keys: tuple[facts.StoredKey, ...] = ()
         self._looked = 0.0
         self._public: list[VerificationKey] = []
@@ -90,9 +90,10 @@ class Tokens:
         token = credentials.token
         if token is None:
             return None
-        if self._clock() - self._looked > _KEYS_FRESH:
+        now = self._clock()
+        if now - self._looked > _KEYS_FRESH:
             await self._look()
-        known = self._remembered.get(token)
+        known = self._remembered.get(token, now)
         if known is None:
             known = await self._verify(token) if is_signed(token) else None
             if known is None:
@@ -222,7 +223,7 @@ class Tokens:
             required=_REQUIRED,
         )
         known = _Known(_identity(claims))
-        self._remembered.keep(token, known, float(claims["exp"]))
+        self._remembered.keep(token, known, self._clock(), float(claims["exp"]))
         return known
 
 

@@ -32,7 +32,7 @@ from moorage.web.options import WebOptions
 _TOKEN_ACTIONS: Final = {Action.PUSH: "pull,push", Action.CREATE: "pull,push", Action.RETAG: "pull,push"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # made for each request, which frozen would cost twice
 class Permit:
     """What the sender of a request may do; everything without an ``authorizer``.
 
