@@ -243,7 +243,11 @@ class StoredRules:
         self._rules = Rules()
 
     async def authorize(
-        self, identity: Identity, action: Action, repository: str | None, tag: str | None = None
+        self,
+        identity: Identity,
+        action: Action,
+        repository: str | None,
+        tag: str | None = None,  # noqa: ARG002  rules are about repositories
     ) -> Decision:
         """Whether ``identity`` may do that, and which rule says so."""
         version = (await self._parts.metadata.fetch("access_version"))[0][0]
