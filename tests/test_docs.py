@@ -34,6 +34,7 @@ SERVICES = {
     for method in ("GET", "HEAD")
     for path in ("/healthz", "/readyz", "/openapi.json", "/v2/token/keys")
 }
+SERVICES |= {(method, path) for method in ("GET", "POST", "DELETE") for path in ("/api/keys", "/api/rules")}
 SERVICES |= {("GET", "/v2/token"), ("POST", "/v2/token"), ("POST", "/v2/token/revoke")}
 
 

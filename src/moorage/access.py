@@ -16,6 +16,7 @@ from moorage.auth.rules import Rule
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.web.access import Gate
+from moorage.web.admin import AdminPages
 from moorage.web.options import WebOptions
 
 AUTHENTICATORS: Final = "moorage.authenticators"
@@ -52,6 +53,7 @@ def gate_of(
         if known.sources:  # the last: keys and tokens also come as passwords, and are known by their form
             asked.append(Passwords(known.sources, attempts=Attempts(settings.login_delay)))
         gate = Gate(asked, authorizer or authorize(known), options)
+        gate.pages |= AdminPages(gate, registry).pages()
         if TOKENS in settings.authentication:
             token_parts().open_endpoint(gate)
         return gate

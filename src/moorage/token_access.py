@@ -37,7 +37,7 @@ def open_endpoint(gate: Gate) -> None:
     for each in gate.authenticators:
         if isinstance(each, Tokens):
             each.know([other for other in gate.authenticators if isinstance(other, Recalls)])
-            gate.pages = TokenPages(gate, each).pages()
+            gate.pages |= TokenPages(gate, each).pages()
 
 
 def _issuer(setting: IssuerSetting) -> IssuerOptions:

@@ -162,6 +162,10 @@ class TokenRequestInvalid(Unsupported):
         self.problem = problem
 
 
+class AccessInvalid(Unsupported):
+    message = "this is no key or rule"
+
+
 class RequestMalformed(Unsupported):
     message = "this is not a request of HTTP/1.1"
 

@@ -7,7 +7,7 @@ that he may not make. Neither depends on whether the repository is there.
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -83,7 +83,7 @@ class Gate:
         self.authenticators = tuple(authenticators)
         self.authorizer = authorizer
         self.options = options or WebOptions()
-        self.pages: Mapping[str, Page] = {}
+        self.pages: dict[str, Page] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
