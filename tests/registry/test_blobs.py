@@ -256,3 +256,33 @@ async def test_lost_bytes_are_told() -> None:
         with pytest.raises(ContentLost) as caught:
             await content_of(registry, "a", DIGEST)
         assert caught.value.details == ({"digest": DIGEST, "at": 5},)
+
+
+async def test_small_blobs_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once read whole, a small blob needs no storage any more; a large one, and a part, are not kept."""
+    monkeypatch.setattr("moorage.registry.blobs._KEPT", 20_000)
+    store = MemoryBlobStore()
+    async with Registry(store, SQLiteMetadata()) as registry:
+        small, other, large = bytes(9000), b"\1" * 9000, bytes(17_000)
+        digests = [await registry.uploads.push("a", digest_of(each), pieces(each)) for each in (small, other, large)]
+        blobs = [await registry.blobs.get("a", digest) for digest in digests]
+        assert await content_of(registry, "a", digests[0], 1) == small[1:]
+        assert registry.blobs.at_hand(blobs[0]) is None
+        for digest, content in zip(digests, (small, other, large), strict=True):
+            assert await content_of(registry, "a", digest) == content
+        assert [registry.blobs.at_hand(blob) for blob in blobs] == [small, other, None]
+        third = b"\2" * 9000
+        digest = await registry.uploads.push("a", digest_of(third), pieces(third))
+        assert await content_of(registry, "a", digest) == third
+        assert [registry.blobs.at_hand(blob) for blob in blobs] == [None, other, None]
+
+
+async def test_at_hand_is_no_way_around_the_link(registry: Registry) -> None:
+    """A small blob that is in memory is found only in a repository that holds it."""
+    digest = await registry.uploads.push("a", DIGEST, pieces(LAYER))
+    assert await content_of(registry, "a", digest) == LAYER
+    with pytest.raises(BlobUnknown):
+        await registry.blobs.get("b", digest)
+    await registry.blobs.delete("a", digest)
+    with pytest.raises(BlobUnknown):
+        await registry.blobs.get("a", digest)

@@ -9,9 +9,11 @@ from moorage.registry.parts import ANONYMOUS, Parts, as_digest
 from moorage.spec.digest import Digest
 from moorage.spec.errors import RegistryError
 from moorage.spec.names import check_new
-from moorage.storage.base import Piece
+from moorage.storage.base import Key, Piece
 
 _HOLDERS = 100
+_SMALL = 16 * 1024  # bytes of a blob that stays in memory once it was read: configs, signatures
+_KEPT = 8 * 1024 * 1024  # bytes of all of them
 
 
 class ContentLost(RegistryError):
@@ -25,6 +27,8 @@ class Blobs:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._small: dict[Key, bytes] = {}  # by keys, under which bytes never change; the oldest goes first
+        self._small_size = 0
 
     async def get(self, repository: str, digest: Digest | str) -> StoredBlob:
         """What is stored; raises ``BlobUnknown``, ``DigestInvalid``.
@@ -36,21 +40,38 @@ class Blobs:
             await self._parts.metadata.transact(facts.renew, repository, blob.digest, self._parts.clock())
         return blob
 
+    def at_hand(self, blob: StoredBlob) -> bytes | None:
+        """All of its bytes, where they are in memory."""
+        return self._small.get(blob.key)
+
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
         Raises ``ContentLost`` rather than ending early.
         """
         position, end = start, blob.size if stop is None else min(stop, blob.size)
+        small: list[Piece] | None = [] if start == 0 and end == blob.size <= _SMALL else None
         try:
             async with aclosing(self._parts.store.read(blob.key, start, end)) as pieces:
                 async for piece in pieces:
                     position += len(piece)
+                    if small is not None:
+                        small.append(piece)
                     yield piece
         except FileNotFoundError as error:
             raise ContentLost(detail={"digest": blob.digest}) from error
         if position < end:
             raise ContentLost(detail={"digest": blob.digest, "at": position})
+        if small is not None:
+            self._keep(blob.key, b"".join(small))
+
+    def _keep(self, key: Key, content: bytes) -> None:
+        if key in self._small:
+            return
+        self._small[key] = content
+        self._small_size += len(content)
+        while self._small_size > _KEPT:
+            self._small_size -= len(self._small.pop(next(iter(self._small))))
 
     async def url(self, blob: StoredBlob) -> str | None:
         """Where a client can fetch the bytes by itself for ``redirect_expiry`` seconds, if there is such a place."""

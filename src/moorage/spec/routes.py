@@ -5,6 +5,7 @@ right.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from moorage.spec.actions import Action
@@ -97,6 +98,7 @@ _OF_A_TAG: Final = {
     ("_moorage", "restore"): RESTORE,
     ("_chainguard", "history"): UPDATES,
 }
+_REMEMBERED: Final = 512  # characters of a path
 _LAST: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 
 
@@ -118,10 +120,17 @@ def methods(path: str) -> list[str]:
 
 
 def _find(path: str) -> tuple[dict[str, Endpoint], str, str]:
+    return _remembered(path) if len(path) <= _REMEMBERED else _look(path)
+
+
+def _look(path: str) -> tuple[dict[str, Endpoint], str, str]:
     if (fixed := _FIXED.get(path)) is not None:
         return fixed, "", ""
     rows, name, reference = _read(path)
     return rows, check_repository(name), reference
+
+
+_remembered: Final = lru_cache(2048)(_look)  # clients ask for the same again and again
 
 
 def _read(path: str) -> tuple[dict[str, Endpoint], str, str]:

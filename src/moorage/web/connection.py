@@ -224,6 +224,9 @@ class Connection(asyncio.Protocol):
         while self._queue and self._current is None:
             request = self._current = self._queue.popleft()
             coroutine = self.shared.respond(request)
+            if asyncio.current_task(self.loop) is not None:  # a transport called from within somebody's step
+                self._hand_over(Rest(coroutine, None))
+                return
             _enter_task(self.loop, self._task)
             try:
                 waited = self._context.run(coroutine.send, None)
@@ -232,11 +235,15 @@ class Connection(asyncio.Protocol):
             except Exception:  # noqa: BLE001  logged there
                 self._failed(request)
             else:
-                self._rest = Rest(coroutine, waited)
-                self.shared.tasks.add(self._task)
-                self._wake_task()
+                self._hand_over(Rest(coroutine, waited))
             finally:
                 _leave_task(self.loop, self._task)
+
+    def _hand_over(self, rest: Rest) -> None:
+        """Let the task do the rest."""
+        self._rest = rest
+        self.shared.tasks.add(self._task)
+        self._wake_task()
 
     def _wake_task(self) -> None:
         if not self._wake.done():

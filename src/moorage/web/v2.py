@@ -72,10 +72,9 @@ async def base(call: Call) -> Response:  # noqa: ARG001  every row has the same 
 
 async def get_blob(call: Call) -> Response:
     blob = await call.registry.blobs.get(call.repository, call.reference)
-    read = call.registry.blobs.read
-
+    content = call.registry.blobs.at_hand(blob)
     response = content_response(
-        call.request, blob.digest, blob.size, _BLOB_TYPE, lambda start, stop: read(blob, start, stop)
+        call.request, blob.digest, blob.size, _BLOB_TYPE, content or partial(call.registry.blobs.read, blob)
     )
     if (
         response.stream is not None
