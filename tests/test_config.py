@@ -144,6 +144,8 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
         (RetentionRule(repository="ci/**", keep_newest=3, keep=("v*",)),),
     ),
     "retention_interval": ("120", "120", 120.0),
+    "scrub_rate": ("0", "0", 0.0),
+    "scrub_days": ("7", "7", 7.0),
     "events_days": ("400", "400", 400.0),
 }
 

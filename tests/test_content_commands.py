@@ -84,3 +84,34 @@ async def test_history_and_restore(root: Path) -> None:
             assert "allowed after the @" in refused("restore", "--root", root, "app:v1@soon-ish")
             assert "allowed" in refused("restore", "--root", root, "app")
             assert "named nothing then" in refused("restore", "--root", root, "app:v1@2020-01-01T00:00")
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied", "missing"])
+async def test_damaged_files_heal(root: Path, how: str) -> None:
+    """A file that is damaged on the disk is found, served to nobody, and right again after the next push."""
+    with running(root, MOORAGE_SCRUB_RATE="0") as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            app = Repository(client, "app")
+            await app.push_image("v1")
+            (file,) = [each for each in (root / "blobs").rglob("*") if each.is_file() and each.read_bytes() == LAYER]
+            if how == "missing":
+                file.unlink()
+            else:
+                changed = {"flipped": LAYER[:-1] + b"?", "truncated": LAYER[:3], "emptied": b""}
+                file.write_bytes(changed[how])
+            if how != "flipped":  # that one only the scrub finds
+                try:
+                    response = await app.get(f"blobs/{digest_of(LAYER)}")
+                    assert response.status_code == 500
+                except httpx.RemoteProtocolError:
+                    pass  # cut off in the middle
+                assert (await app.head(f"blobs/{digest_of(LAYER)}")).status_code == 404
+            done = run("scrub", "--root", root)
+            assert done.returncode == 1
+            assert f"quarantined: {digest_of(LAYER)}" in done.stdout
+            for headers in ({}, {"range": "bytes=0-1"}):
+                assert (await app.get(f"blobs/{digest_of(LAYER)}", headers=headers)).status_code == 404
+            await app.push_image("v1")
+            assert (await app.get(f"blobs/{digest_of(LAYER)}")).content == LAYER
+            assert run("scrub", "--root", root).returncode == 0
+            assert run("check", "--root", root, "--full").returncode == 0

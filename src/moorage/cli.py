@@ -268,6 +268,24 @@ def retention(
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), apply=apply))))
 
 
+@app.command()
+def scrub(
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, metavar="MIB", help="MiB a second at most; default no limit.")
+    ] = None,
+) -> None:
+    """Read every blob and quarantine what is damaged; the exit code is 1 if anything is."""
+    from moorage.content_commands import scrub as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root, "metadata": metadata}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), rate))))
+
+
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text

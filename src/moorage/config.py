@@ -148,6 +148,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
     retention: tuple[RetentionRule, ...] = ()
     retention_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 3600.0
+    scrub_rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 4.0
+    scrub_days: Annotated[float, Meta(ge=0, le=3650)] = 30.0
     history_days: Annotated[float, Meta(ge=0, le=3650)] = 7.0
     events_days: Annotated[float, Meta(ge=1, le=36500)] = 365.0
 

@@ -13,6 +13,7 @@ from moorage.build import metadata_of, registry_of
 from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.registry.explain import Holder, Subject
+from moorage.registry.policy import MEBIBYTE
 from moorage.spec import moments
 from moorage.spec.digest import Digest
 
@@ -160,3 +161,17 @@ async def retention(settings: Settings, *, apply: bool) -> int:
         found = await registry.explain.cost(going)
     tell(f"{len(going)} would go, and {decimal(found.freed)} would be free in the end")
     return 0
+
+
+async def scrub(settings: Settings, rate: float | None) -> int:
+    """``moorage scrub``."""
+    async with opened(settings) as registry:
+        with _out.status("reading every blob"):
+            found = await registry.scrub(None if rate is None else rate * MEBIBYTE)
+        last, damaged = "", 0
+        while page := await registry.quarantined(last):
+            for each in page:
+                tell(f"quarantined: {each.digest} ({decimal(each.size)}), since {moment(each.since)}: {each.reason}")
+            last, damaged = page[-1].digest, damaged + len(page)
+    tell(f"{found.blobs} blobs read, {decimal(found.size)}; {found.quarantined} found damaged now, {damaged} in all")
+    return 1 if damaged else 0

@@ -251,6 +251,9 @@ async def test_lost_bytes_are_told() -> None:
         await store.delete([blob.key])
         with pytest.raises(ContentLost):
             await content_of(registry, "a", DIGEST)
+        await registry.uploads.push("a", DIGEST, pieces(LAYER))
+        blob = await registry.blobs.get("a", DIGEST)
+        await store.delete([blob.key])
         async with store.write(blob.key) as writer:
             await writer.write([LAYER[:5]])
         with pytest.raises(ContentLost) as caught:

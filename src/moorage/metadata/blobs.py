@@ -1,7 +1,7 @@
 """Facts about blobs: what is stored, and which repositories hold it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moorage.metadata import repositories
 from moorage.metadata.base import Metadata, Query, Row, Unit, later, one, run, together
@@ -24,11 +24,29 @@ class StoredBlob:
     unreferenced_since: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Content of ``size`` bytes whose bytes are damaged, ``since`` when that is known, and how."""
+
+    digest: str
+    size: int
+    since: float
+    reason: str
+
+
+async def quarantined(metadata: Metadata, last: str) -> list[Quarantined]:
+    """Some of what is quarantined, by digest, after ``last``."""
+    return [Quarantined(*row) for row in await metadata.fetch("page_quarantined", last, 500)]
+
+
 async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlob:
     """The blob as ``repository`` holds it; raises ``BlobUnknown``."""
     rows = await metadata.fetch("blob_of_repository", repository, digest)
     if not rows:
-        raise BlobUnknown(detail={"name": repository, "digest": digest})
+        where = {"name": repository, "digest": digest}
+        for reason, _ in await metadata.fetch("quarantined_of_repository", repository, digest):
+            raise BlobUnknown("the blob was found damaged; push it again", detail={**where, "damage": reason})
+        raise BlobUnknown(detail=where)
     return StoredBlob(digest, *rows[0])
 
 
@@ -38,14 +56,21 @@ async def holders(metadata: Metadata, digest: Digest, last: str, limit: int) -> 
 
 
 def add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> Unit[bool]:
-    """Store a blob and link it. Where the content is stored already, the new bytes are doomed: then True."""
+    """Store a blob and link it. True if any bytes are doomed: the new ones, where the content is stored already.
+
+    Content that was quarantined is repaired by the new bytes, for every repository that holds it.
+    """
     answers = yield from together(to_add(repository, digest, size, key, change))
     return (yield from added(answers, repository, digest, key, change))
 
 
 def to_add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> list[Query]:
     """What ``add`` asks; ``added`` goes on from the answers."""
-    return [("add_blob", (digest, size, key, change.at)), *_to_link(repository, digest, change)]
+    return [
+        ("add_blob", (digest, size, key, change.at)),
+        ("forget_quarantined", (digest,)),
+        *_to_link(repository, digest, change),
+    ]
 
 
 def added(answers: Sequence[Sequence[Row]], repository: str, digest: Digest, key: Key, change: Change) -> Unit[bool]:
@@ -53,8 +78,11 @@ def added(answers: Sequence[Sequence[Row]], repository: str, digest: Digest, key
     again = not answers[0]
     if again:
         yield from later("doom", key, change.at)
+    for (damaged,) in answers[1]:
+        yield from later("doom", damaged, change.at)
+        yield from change.record("blob.repair", repository, digest=digest)
     yield from _linked(answers, repository, digest, change, "blob.push")
-    return again
+    return again or bool(answers[1])
 
 
 def mount(repository: str, digest: Digest, source: str | None, change: Change) -> Unit[bool]:
@@ -93,9 +121,37 @@ def renew(repository: str, digest: Digest, now: float) -> Unit[None]:
     yield from later("mark_unreferenced", row[0], digest, now)
 
 
+def quarantine(digest: str, key: Key, reason: str, change: Change) -> Unit[bool]:
+    """Let content whose bytes under ``key`` are damaged not be there until it is pushed again.
+
+    False, and nothing is changed, where other bytes stand for it by now.
+    """
+    row = yield from one("quarantine", digest, key)
+    if row is None:
+        return False
+    yield from later("add_quarantined", digest, row[0], key, change.at, reason)
+    yield from replace(change, reason=reason).record("blob.quarantine", "", digest=digest)
+    return True
+
+
+def release(digest: str, size: int, key: Key, change: Change) -> Unit[None]:
+    """Let content that was quarantined be there again: the bytes under ``key`` turned out to be right."""
+    if (yield from one("forget_quarantined", digest)):
+        yield from later("add_blob", digest, size, key, change.at)
+        yield from replace(change, reason="its bytes are right again").record("blob.repair", "", digest=digest)
+
+
+def verified(checked: Sequence[tuple[str, Key]], now: float) -> Unit[None]:
+    """Remember that the bytes of each ``(digest, key)`` were right."""
+    for digest, key in checked:
+        yield from later("set_verified", digest, key, now)
+
+
 def doom_if_unlinked(digest: str, now: float) -> Unit[bool]:
     """Forget a blob that no repository holds and doom its bytes; whether that was so."""
     gone = yield from one("forget_blob", digest)
+    if gone is None and (yield from one("is_orphaned", digest)):
+        gone = yield from one("forget_quarantined", digest)
     if gone:
         yield from later("doom", gone[0], now)
     return gone is not None

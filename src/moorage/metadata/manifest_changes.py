@@ -162,7 +162,7 @@ def move(source: int, target: int, digest: str, now: float, because: str | None)
     yield from later("move_references", source, digest, target)
     for child, kind, _ in (yield from run("children", target, digest)):
         if kind != "manifest":
-            if (yield from one("is_linked", source, child)):
+            if (yield from one("has_link", source, child)):
                 yield from later("link_blob", target, child, now)
             yield from later("mark_referenced", target, child)
             yield from later("mark_unreferenced", source, child, now)

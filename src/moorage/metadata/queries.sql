@@ -18,8 +18,8 @@ JOIN blobs b ON b.digest = l.digest
 WHERE r.name = $1;
 
 -- name: blob_linked_somewhere
-SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
-WHERE l.digest = $1 AND r.name < '~' LIMIT 1;
+SELECT 1 FROM blobs b JOIN repository_blobs l ON l.digest = b.digest JOIN repositories r ON r.id = l.repository_id
+WHERE b.digest = $1 AND r.name < '~' LIMIT 1;
 
 -- name: repositories_of_blob
 SELECT r.name FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
@@ -30,7 +30,39 @@ INSERT INTO blobs (digest, size, key, created_at, verified_at) VALUES ($1, $2, $
 ON CONFLICT DO NOTHING RETURNING key;
 
 -- name: is_linked
+SELECT 1 FROM repository_blobs l JOIN blobs b ON b.digest = l.digest WHERE l.repository_id = $1 AND l.digest = $2;
+
+-- name: has_link
 SELECT 1 FROM repository_blobs WHERE repository_id = $1 AND digest = $2;
+
+-- name: quarantine
+DELETE FROM blobs WHERE digest = $1 AND key = $2 RETURNING size;
+
+-- name: add_quarantined
+INSERT INTO quarantined (digest, size, key, since, reason) VALUES ($1, $2, $3, $4, $5);
+
+-- name: forget_quarantined
+DELETE FROM quarantined WHERE digest = $1 RETURNING key;
+
+-- name: quarantined_of_repository
+SELECT q.reason, q.since FROM repositories r JOIN repository_blobs l ON l.repository_id = r.id AND l.digest = $2
+JOIN quarantined q ON q.digest = l.digest WHERE r.name = $1;
+
+-- name: quarantined_bytes
+SELECT digest, size, key FROM quarantined WHERE digest > $1 ORDER BY digest LIMIT $2;
+
+-- name: page_quarantined
+SELECT digest, size, since, reason FROM quarantined WHERE digest > $1 ORDER BY digest LIMIT $2;
+
+-- name: is_orphaned
+SELECT 1 FROM quarantined q WHERE q.digest = $1
+AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = $1);
+
+-- name: page_to_verify
+SELECT digest, size, key FROM blobs WHERE digest > $1 AND verified_at <= $2 ORDER BY digest LIMIT $3;
+
+-- name: set_verified
+UPDATE blobs SET verified_at = $3 WHERE digest = $1 AND key = $2;
 
 -- name: is_held
 SELECT 1 FROM repository_blobs WHERE repository_id = $1 AND digest = $2
@@ -418,7 +450,8 @@ AND NOT (c.kind IN ('manifest', 'content') AND EXISTS
     (SELECT 1 FROM manifests m WHERE m.repository_id = c.repository_id AND m.digest = c.child));
 
 -- name: check_links
-SELECT r.name, l.digest FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+SELECT r.name, l.digest, (SELECT q.reason FROM quarantined q WHERE q.digest = l.digest)
+FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
 WHERE NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = l.digest);
 
 -- name: check_blobs
@@ -437,7 +470,7 @@ SELECT 1 FROM segments WHERE key = $1;
 
 -- name: is_named
 SELECT 1 WHERE EXISTS (SELECT 1 FROM blobs WHERE key = $1) OR EXISTS (SELECT 1 FROM segments WHERE key = $1)
-OR EXISTS (SELECT 1 FROM doomed WHERE key = $1);
+OR EXISTS (SELECT 1 FROM doomed WHERE key = $1) OR EXISTS (SELECT 1 FROM quarantined WHERE key = $1);
 
 -- name: user
 SELECT password, member_of FROM users WHERE name = $1;

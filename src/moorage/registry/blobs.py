@@ -7,7 +7,7 @@ from moorage.metadata import blobs as facts
 from moorage.metadata.blobs import StoredBlob
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
 from moorage.spec.digest import Digest
-from moorage.spec.errors import RegistryError
+from moorage.spec.errors import BlobUnknown, RegistryError
 from moorage.spec.names import check_new
 from moorage.storage.base import Key, Piece
 
@@ -47,7 +47,7 @@ class Blobs:
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
-        Raises ``ContentLost`` rather than ending early.
+        Raises ``ContentLost`` rather than ending early; the blob is quarantined then, so that it is pushed again.
         """
         position, end = start, blob.size if stop is None else min(stop, blob.size)
         small: list[Piece] | None = [] if start == 0 and end == blob.size <= _SMALL else None
@@ -59,8 +59,10 @@ class Blobs:
                         small.append(piece)
                     yield piece
         except FileNotFoundError as error:
+            await self._lost(blob, "its bytes are gone")
             raise ContentLost(detail={"digest": blob.digest}) from error
         if position < end:
+            await self._lost(blob, f"it ends at {position} of {blob.size} bytes")
             raise ContentLost(detail={"digest": blob.digest, "at": position})
         if small is not None:
             self._keep(blob.key, b"".join(small))
@@ -72,6 +74,12 @@ class Blobs:
         self._small_size += len(content)
         while self._small_size > _KEPT:
             self._small_size -= len(self._small.pop(next(iter(self._small))))
+
+    async def _lost(self, blob: StoredBlob, reason: str) -> None:
+        """Quarantine what cannot be read; raises ``BlobUnknown`` where it was deleted meanwhile."""
+        change = self._parts.change("storage")
+        if not await self._parts.metadata.transact(facts.quarantine, blob.digest, blob.key, reason, change):
+            raise BlobUnknown(detail={"digest": blob.digest})
 
     async def url(self, blob: StoredBlob) -> str | None:
         """Where a client can fetch the bytes by itself for ``redirect_expiry`` seconds, if there is such a place."""

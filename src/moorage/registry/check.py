@@ -62,8 +62,9 @@ async def check(
     for repository, parent, child, kind in await metadata.fetch("check_missing"):
         if kind not in not_needed:
             yield Problem("what a manifest references is stored", f"{repository}@{parent} needs the {kind} {child}")
-    for repository, digest in await metadata.fetch("check_links"):
-        yield Problem("a linked blob is stored", f"{repository} holds {digest}")
+    for repository, digest, damage in await metadata.fetch("check_links"):
+        what = f", which is quarantined: {damage}; push it again" if damage else ""
+        yield Problem("a linked blob is stored", f"{repository} holds {digest}{what}")
     async for problem in _blobs(store, metadata, progress, full=full):
         yield problem
     async for problem in _segments(store, metadata):

@@ -72,7 +72,8 @@ class Policy:
     they name something, but for the fallback tags that the registry itself mends. ``cascade`` says whether untagged
     manifests go with the index or subject that they belong to. ``collect_grace`` is how long what nothing holds
     stays, and ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to
-    be finished. For ``history_days`` what tags named can be pulled as of then, and restored; events are kept for
+    be finished. ``scrub_rate`` is MiB a second, 0 for none; what was verified within ``scrub_days`` is not read
+    again. For ``history_days`` what tags named can be pulled as of then, and restored; events are kept for
     ``events_days``, at least as long. ``delete_rate`` is objects a second, None without a limit.
     """
 
@@ -98,6 +99,8 @@ class Policy:
     redirect_expiry: float = 1200.0
     retention: tuple[RetentionRule, ...] = ()
     retention_interval: float = 3600.0
+    scrub_rate: float = 4.0
+    scrub_days: float = 30.0
     history_days: float = 7.0
     events_days: float = 365.0
 

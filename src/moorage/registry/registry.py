@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
+from moorage.metadata import blobs
 from moorage.metadata.base import Metadata
+from moorage.metadata.blobs import Quarantined
 from moorage.registry import collection
 from moorage.registry.access import Access
 from moorage.registry.blobs import Blobs
@@ -22,6 +24,7 @@ from moorage.registry.parts import Parts
 from moorage.registry.past import Past
 from moorage.registry.policy import Policy
 from moorage.registry.retention import Retention
+from moorage.registry.scrub import Scrubbed, scrub, scrub_forever
 from moorage.registry.uploads import Uploads
 from moorage.spec import moments
 from moorage.spec.errors import NameUnknown, RegistryError, ServiceUnavailable
@@ -99,6 +102,9 @@ class Registry:
                 stack.push_async_callback(_last_pulls, self._parts)
                 keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
                 stack.push_async_callback(_end, keeper)
+                if self.policy.scrub_rate:
+                    scrubber = asyncio.create_task(scrub_forever(self._parts), name="moorage-scrub")
+                    stack.push_async_callback(_end, scrubber)
             self._stack = stack.pop_all()
         return self
 
@@ -133,6 +139,14 @@ class Registry:
     def collectable(self, policy: Policy | None = None) -> AsyncIterator[Collectable]:
         """What ``collect`` with that ``policy`` would take away of what is known to be held by nothing."""
         return collection.due(self._parts, policy)
+
+    async def scrub(self, rate: float | None = None) -> Scrubbed:
+        """Read every blob now and quarantine those whose bytes are damaged; ``rate`` is bytes a second at most."""
+        return await scrub(self._parts, Scrubbed(), rate=rate)
+
+    async def quarantined(self, last: str = "") -> list[Quarantined]:
+        """Some of what is quarantined, by digest, after ``last``; empty if there is no more."""
+        return await blobs.quarantined(self._parts.metadata, last)
 
     def at(self, moment: float) -> "Registry":
         """The registry as it stood at ``moment`` (seconds since 1970), for reading; it need not be opened.
