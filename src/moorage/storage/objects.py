@@ -76,6 +76,7 @@ class _ObjectWriter:
         self._largest = self._room = options.largest
         self._held: list[bytes] = []
         self._held_size = 0
+        self._sending: asyncio.Future[int] | None = None
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         size = sum(map(len, pieces))
@@ -94,14 +95,18 @@ class _ObjectWriter:
             await self._file.close()
 
     async def abort(self) -> None:
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
         with suppress(BaseError, OSError):  # nothing was begun, or it is the storage that fails
             await self._file.__aexit__(RuntimeError, RuntimeError("abandoned"), None)
 
     async def _send(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
         if held:
+            # Shielded: a request that begins a multipart upload must end, or nobody could abort it.
+            self._sending = asyncio.ensure_future(self._file.write(b"".join(held)))
             with _translated():
-                await self._file.write(b"".join(held))
+                await asyncio.shield(self._sending)
 
 
 class ObjectBlobStore:
