@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lint types clients conformance torture bench lock clean
+.PHONY: help buckets serve test check format lint types clients conformance torture bench lock clean
 
 .venv/runtime: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -54,6 +54,10 @@ types: .venv/dev ## check the types, strictly
 
 clients: .venv/dev ## run real clients and engines against a real server
 	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
+	$(BIN)/python -m pytest tests/web tests/conformance/test_matrix.py tests/clients \
+		--store $(or $(STORE),seaweedfs) --redirect $(or $(REDIRECT),always) $(ARGS)
 
 conformance: .venv/dev ## run the official conformance suite (SUITE=FILE names one built before)
 	$(BIN)/python -m tests.conformance.official $(ARGS)

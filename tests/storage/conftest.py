@@ -1,5 +1,6 @@
 """A registry whose bytes are in a bucket behind a proxy."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,10 +38,13 @@ class Behind:
         self.proxy.rule = lambda _: None
         return [str(each) async for each in check(self.store, self.metadata, full=True)]
 
-    async def keys(self) -> set[str]:
-        """What is in the bucket."""
+    async def keys(self, count: int = 1) -> set[str]:
+        """What is in the bucket, once it is as many as ``count``: what failed is cleared away in its own time."""
         self.proxy.rule = lambda _: None
-        return {key async for key in self.store.list()}
+        async with asyncio.timeout(10):
+            while len(found := {key async for key in self.store.list()}) != count:
+                await asyncio.sleep(0.05)
+        return found
 
 
 Opener = Callable[..., Any]

@@ -58,7 +58,7 @@ async def test_what_passes_is_tried_again(behind: Opener, trouble: str) -> None:
     assert (await push(place, content)).status_code == 201
     assert (await place.repository.get(f"blobs/{digest_of(content)}")).content == content
     assert await place.wrong() == []
-    assert len(await place.keys()) == 1
+    await place.keys()
 
 
 @pytest.mark.parametrize("trouble", LASTING)
@@ -71,7 +71,7 @@ async def test_what_lasts_is_refused_and_keeps_nothing(behind: Opener, trouble: 
     assert int(answer.headers["retry-after"]) > 0
     assert (await place.repository.head(f"blobs/{digest_of(content)}")).status_code == 404
     assert await place.wrong() == []
-    assert await place.keys() == set()
+    await place.keys(0)
     assert (await push(place, content)).status_code == 201
     assert (await place.repository.get(f"blobs/{digest_of(content)}")).content == content
 
@@ -194,9 +194,9 @@ async def test_a_delete_that_fails_is_done_later(behind: Opener) -> None:
     place.proxy.rule = lambda asked: SLOW_DOWN if asked.verb.startswith("delete") else None
     with pytest.raises(Exception, match="does not answer"):
         await place.registry.clean()
-    assert len(await place.keys()) == 4
+    await place.keys(4)
     await place.registry.clean()
-    assert len(await place.keys()) == 1
+    await place.keys()
     assert await place.wrong() == []
 
 
@@ -215,7 +215,7 @@ async def test_a_batch_that_fails_is_done_one_by_one(behind: Opener) -> None:
             answer if asked.verb == "delete many" and asked.body.count(b"<Key>") > 1 else None
         )
         await place.registry.clean()
-        assert len(await place.keys()) == 1
+        await place.keys()
         assert await place.wrong() == []
 
 
@@ -233,7 +233,7 @@ async def test_a_batch_that_lies(behind: Opener) -> None:
 
     place.proxy.rule = lie
     await place.registry.clean()
-    assert len(await place.keys()) == 4
+    await place.keys(4)
     assert await place.wrong() == []
     assert (await place.repository.get(f"blobs/{digest_of(b'abc')}")).content == b"abc"
 

@@ -48,18 +48,35 @@ async def push(server: Server, block: bytes, common: "hashlib._Hash", n: int) ->
     assert answer.startswith(b"HTTP/1.1 201"), answer
 
 
+async def push_as_clients_do(server: Server, block: bytes, common: "hashlib._Hash", n: int) -> None:
+    """Once more where the bucket was overloaded: this machine is not made for so many."""
+    for attempt in range(4):
+        try:
+            await push(server, block, common, n)
+        except (AssertionError, ConnectionError):
+            if attempt == 3:
+                raise
+            await asyncio.sleep(2)
+        else:
+            return
+
+
 async def test_pushes_at_once(seaweedfs: Engine, tmp_path: Path) -> None:
     """64 pushes of 100 MiB at once stay within 64 times what one may take."""
     block = os.urandom(MIB)
     common = hashlib.sha256()
     for _ in range(SIZE - 1):
         common.update(block)
-    with running(tmp_path, **as_environment(seaweedfs.place(object_read_timeout=300.0))) as server:
+    with running(
+        tmp_path, **as_environment(seaweedfs.place(object_read_timeout=300.0, object_retry_timeout=120.0))
+    ) as server:
         await push(server, block, common, PUSHES)
         before = peak(server)
-        async with asyncio.timeout(1200), asyncio.TaskGroup() as group:
-            for n in range(PUSHES):
-                group.create_task(push(server, block, common, n))
+        async with asyncio.timeout(1200):
+            failed = await asyncio.gather(
+                *(push_as_clients_do(server, block, common, n) for n in range(PUSHES)), return_exceptions=True
+            )
+        assert not any(failed), (failed, server.log)
         taken = peak(server)
         print(f"one push: {before} MiB; {PUSHES} at once: {taken} MiB")
         assert before < 80 + 2 * EACH  # most of it is Python and the libraries

@@ -5,7 +5,9 @@ import re
 import httpx
 import pytest
 
+from moorage import create_app
 from tests.storage.conftest import Behind, Opener
+from tests.support import served
 
 pytestmark = pytest.mark.stores
 
@@ -83,6 +85,17 @@ async def test_what_the_registry_answers_itself(behind: Opener) -> None:
     answer = await place.repository.get(f"blobs/{empty}")
     assert (answer.status_code, answer.content) == (200, b"")
     assert (await place.repository.get(f"blobs/sha256:{'0' * 64}")).status_code == 404
+
+
+async def test_nobody_is_led_from_https_to_http(behind: Opener) -> None:
+    """Clients refuse that; the bytes come through then."""
+    place = await behind(redirect="always")
+    path = await blob(place)
+    async with served(create_app(place.registry), followed=False, host="https://registry.test") as client:
+        answer = await client.get(place.repository.at(path))
+        assert (answer.status_code, answer.content) == (200, CONTENT)
+    async with served(create_app(place.registry, public_url="https://registry.test"), followed=False) as client:
+        assert (await client.get(place.repository.at(path))).status_code == 200
 
 
 @pytest.mark.parametrize("redirect", ["auto", "never"])

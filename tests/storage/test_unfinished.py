@@ -70,6 +70,7 @@ async def test_a_failure_of_the_bucket(moto: Engine, verb: str) -> None:
             proxy.rule = on(verb, status(503, "SlowDown"))
             with pytest.raises(StorageUnavailable):
                 await write(store)
+        async with store:  # closing it waited for what was to be cleared away
             assert [key async for key in store.list()] == []
     assert unfinished(moto) == 0
 

@@ -3,8 +3,10 @@
 What is found wrong is looked at a second time, since facts may have changed between two questions.
 """
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from moorage.metadata.base import Metadata
 from moorage.spec import digest as digests
@@ -13,6 +15,7 @@ from moorage.spec.manifest import parse
 from moorage.storage.base import BlobStore, Key
 
 _PAGE = 200
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +114,23 @@ async def _manifest_faults(metadata: Metadata, row: tuple[int, str, str, str, in
 async def _blobs(store: BlobStore, metadata: Metadata, progress: Progress, *, full: bool) -> AsyncIterator[Problem]:
     last = ""
     while rows := await metadata.fetch("check_blobs", last, _PAGE):
-        for digest, size, key in rows:
-            what = await _blob_fault(store, digest, size, key, full=full)
+        faults = await _side_by_side([partial(_blob_fault, store, *row, full=full) for row in rows])
+        for (digest, size, key), what in zip(rows, faults, strict=True):
             if what and (digest, size, key) in await metadata.fetch("check_blobs", last, _PAGE):
                 yield Problem("a stored blob has its bytes", f"{digest} ({key}): {what}")
         last = rows[-1][0]
         progress("blobs", len(rows))
+
+
+async def _side_by_side(questions: Sequence[Callable[[], Awaitable[str | None]]]) -> list[str | None]:
+    """The answers, some asked at once: a bucket is far away."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(question: Callable[[], Awaitable[str | None]]) -> str | None:
+        async with gate:
+            return await question()
+
+    return await asyncio.gather(*(ask(each) for each in questions))
 
 
 async def _blob_fault(store: BlobStore, digest: str, size: int, key: Key, *, full: bool) -> str | None:

@@ -143,9 +143,11 @@ class ObjectBlobStore:
             yield writer
             ending = self._begin(writer.finish())
             await asyncio.shield(ending)
-        except BaseException:
+        except BaseException as error:
             # Goes on whatever happens to this task, so nothing remains even when it is cancelled again.
-            await asyncio.shield(self._begin(self._abandon(writer, key, ending)))
+            undoing = self._begin(self._abandon(writer, key, ending))
+            if not isinstance(error, StorageUnavailable):  # else that takes its time too, and a client waits
+                await asyncio.shield(undoing)
             raise
 
     async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
@@ -194,17 +196,22 @@ class ObjectBlobStore:
                 await self._delete_singly(some)
 
     async def _delete_singly(self, keys: Sequence[Key]) -> None:
+        """Delete each key by itself; one that fails keeps no other from it, until it seems that all fail."""
         gate = asyncio.Semaphore(_SINGLY)
+        failures: list[RegistryError] = []
 
         async def delete(key: Key) -> None:
             async with gate:
-                with suppress(FileNotFoundError), _translated(key):
-                    await obstore.delete_async(self._store, key)
+                if len(failures) < _SINGLY:
+                    try:
+                        with suppress(FileNotFoundError), _translated(key):
+                            await obstore.delete_async(self._store, key)
+                    except RegistryError as error:
+                        failures.append(error)
 
-        outcomes = await asyncio.gather(*(delete(key) for key in keys), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await asyncio.gather(*(delete(key) for key in keys))
+        if failures:
+            raise failures[0]
 
     async def list(self, prefix: str = "") -> AsyncIterator[Key]:
         folder = prefix.rpartition("/")[0]  # the library lists whole folders
@@ -260,9 +267,8 @@ class ObjectBlobStore:
             with _translated(key):
                 answer = await obstore.get_async(self._store, key, options=options)
         except RegistryError:
-            if (
-                options and await self.size(key) <= start
-            ):  # a range beyond the end, which the library reports as any error
+            # The library reports a range beyond the end as it does any error.
+            if options and await self.size(key) <= start:
                 return
             raise
         position, end = answer.range

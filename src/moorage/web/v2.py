@@ -76,13 +76,12 @@ async def get_blob(call: Call) -> Response:
     response = content_response(
         call.request, blob.digest, blob.size, _BLOB_TYPE, content or partial(call.registry.blobs.read, blob)
     )
-    if (
-        response.stream is not None
-        and served_elsewhere(call.request)
-        and (url := await call.registry.blobs.url(blob))
-    ):
-        return empty(307, [("Location", url), ("Docker-Content-Digest", blob.digest)])
-    return response
+    if response.stream is None or not served_elsewhere(call.request):
+        return response
+    url = await call.registry.blobs.url(blob)
+    if url is None or _less_secure(call, url):
+        return response
+    return empty(307, [("Location", url), ("Docker-Content-Digest", blob.digest)])
 
 
 async def delete_blob(call: Call) -> Response:
@@ -283,6 +282,11 @@ async def _pullable(call: Call, digest: Digest, source: str | None) -> str | Non
 async def _fixed(call: Call, tags: list[str]) -> dict[str, str]:
     """Why, of each of the tags that the client may make but not move."""
     return {tag: NOT_MOVED for tag in tags if not await call.permit.may(Action.RETAG, call.repository, tag)}
+
+
+def _less_secure(call: Call, url: str) -> bool:
+    """Whether ``url`` would lead from HTTPS to HTTP, where some clients refuse to go."""
+    return url.startswith("http:") and call.options.address(call.request).startswith("https:")
 
 
 def _created_blob(call: Call, digest: Digest) -> Response:
