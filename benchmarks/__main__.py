@@ -49,9 +49,6 @@ def main() -> int:
         print(summary(document))
         if options.smoke:
             look_at(document, where)
-    if where.parent == RESULTS:
-        page = in_block(PAGE.read_text("utf-8"), "figures", summary(document))
-        PAGE.write_text(in_block(page, "sizing", sizing(document)), "utf-8")
     for failure in failures(document):
         print(f"FAILED: {failure}", file=sys.stderr)
     unfit = OURS in missing or (options.smoke and not drawn)
@@ -192,11 +189,14 @@ def revision() -> str:
 
 
 def write(document: Document, where: Path) -> bool:
-    """JSON, table, summary and picture; False if the picture could not be drawn."""
+    """JSON, table, summary, the figures of the page and the picture; False if that could not be drawn."""
     where.parent.mkdir(parents=True, exist_ok=True)
     write_json(document, where.with_suffix(".json"))
     where.with_suffix(".txt").write_text(table(document))
     (where.parent / "summary.md").write_text(summary(document))
+    if where.resolve().parent == RESULTS.resolve():
+        page = in_block(PAGE.read_text("utf-8"), "figures", summary(document))
+        PAGE.write_text(in_block(page, "sizing", sizing(document)), "utf-8")
     try:
         draw(document, where.with_suffix(".png"))
     except ImportError as error:

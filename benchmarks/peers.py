@@ -120,7 +120,10 @@ class Moorage(Peer):
                 "MOORAGE_TLS_KEY": str(place.certificate.key),
             }
         if place.accounts:
-            settings |= {"MOORAGE_AUTHENTICATION": '["htpasswd"]', "MOORAGE_HTPASSWD": str(place.htpasswd())}
+            settings |= {
+                "MOORAGE_AUTHENTICATION": '["htpasswd", "tokens"]',
+                "MOORAGE_HTPASSWD": str(place.htpasswd()),
+            }
         return settings
 
 

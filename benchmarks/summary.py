@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from benchmarks.report import ONE, OURS, Document, duration
+from benchmarks.report import ONE, OURS, Document, duration, quiet
 
 Figure = Literal["cpu", "rate"]
 KEYS: Mapping[Figure, str] = {"cpu": "cpu_seconds_per_operation", "rate": "operations_per_second"}
@@ -80,7 +80,7 @@ class Verdict:
 
     @property
     def reached(self) -> str:
-        return NOT_MEASURED if self.value is None else f"{self.value:.3g}{self.unit}"
+        return "-" if self.value is None else f"{self.value:.3g}{self.unit}"
 
     @property
     def mark(self) -> str:
@@ -105,6 +105,8 @@ def summary(document: Document) -> str:
         *(f"| {one.label} | {one.reached} | {one.wanted} | {one.mark} |" for one in alone(document)),
         "",
         *outcome(document),
+        "",
+        *quiet(document),
     ]
     return "\n".join(lines) + "\n"
 
