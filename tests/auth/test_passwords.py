@@ -167,7 +167,7 @@ async def test_what_is_remembered_is_bounded_and_no_password(monkeypatch: pytest
 async def test_name_and_password_do_not_run_into_each_other() -> None:
     """``ab`` with ``c`` is not remembered as ``a`` with ``bc``."""
     verify = Verify()
-    passwords = Passwords([Source({"ab": entry("c"), "a": entry("other")})], verify=verify)
+    passwords = Passwords([Source({"ab": entry("c"), "a": entry("c")})], verify=verify)
     assert await passwords.authenticate(shown("ab", "c"))
     with pytest.raises(Unauthorized):
         await passwords.authenticate(shown("a", "bc"))

@@ -241,6 +241,23 @@ async def test_anonymous(guarded: Guarded, row: Endpoint) -> None:
         assert (await ask(guarded, client, row, "other/thing")).status_code == 401
 
 
+async def test_anonymous_does_not_learn_names(guarded: Guarded) -> None:
+    """Who moved a tag is told to those who have shown who they are."""
+    client = await guarded.client(allow("anonymous", "team/**", Action.PULL), allow("alice", "**"))
+    await Repository(client, HELD).put(OTHER, "v1", headers=basic("alice"))
+    path = f"/v2/{HELD}/_moorage/history/v1"
+    for headers, actors in ((basic("alice"), ["alice", "anonymous"]), ({}, [None, None])):
+        response = await client.get(path, headers=headers)
+        assert [each["actor"] for each in response.json()["history"]] == actors
+
+
+async def test_empty_name_and_password_are_no_credentials(guarded: Guarded) -> None:
+    """Some clients send these when they have none: they are as anonymous as without."""
+    client = await guarded.client(allow("anonymous", "team/**", Action.PULL))
+    assert (await client.get(f"/v2/{HELD}/tags/list", headers=basic("", ""))).status_code == 200
+    assert (await client.get(f"/v2/{HELD}/tags/list", headers=basic("", "x"))).status_code == 401
+
+
 @REPOSITORY_ROWS
 async def test_hidden_is_not_there(guarded: Guarded, row: Endpoint) -> None:
     """To whom may not pull it, a repository that is there looks in every byte like one that is not."""

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from moorage.auth.base import ANONYMOUS
 from moorage.metadata.history import TagChange
 from moorage.spec import moments
 from moorage.spec.actions import Action
@@ -16,7 +17,10 @@ _UPDATES: Final = 1000
 async def list_history(call: Call) -> Response:
     n, last = page_of(call.request)
     page = await call.registry.history.list(call.repository, call.reference, n, last)
-    response = json_response({"name": call.repository, "tag": call.reference, "history": [*map(_change, page.items)]})
+    # Who is known here is nothing for whoever has not shown who he is himself.
+    named = not call.permit.restricted or call.permit.identity.name != ANONYMOUS.name
+    changes = [_change(each, each.actor if named else None) for each in page.items]
+    response = json_response({"name": call.repository, "tag": call.reference, "history": changes})
     return linked(call, response, f"{call.repository}/_moorage/history/{call.reference}", n, page.last)
 
 
@@ -48,10 +52,10 @@ async def restore_tag(call: Call) -> Response:
     return empty(201, [("Location", location), ("Docker-Content-Digest", digest)])
 
 
-def _change(change: TagChange) -> dict[str, Any]:
+def _change(change: TagChange, actor: str | None) -> dict[str, Any]:
     return {
         "at": moments.text(change.at),
-        "actor": change.actor,
+        "actor": actor,
         "action": change.action,
         "before": change.before,
         "after": change.after,
