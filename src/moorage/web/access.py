@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+from moorage.auth.attempts import WRONG
 from moorage.auth.base import (
     ANONYMOUS,
     Authenticator,
@@ -101,7 +102,7 @@ class Gate:
         """What the request may do; raises ``Unauthorized``, ``Denied``."""
         action = endpoint.access
         try:
-            identity = await self.identify(credentials_of(request))
+            identity = await self.identify(credentials_of(request, self.options.client(request)))
         except Unauthorized as error:
             raise self._challenging(error, request, action, repository) from error
         permit = Permit(identity, self.authorizer)
@@ -131,7 +132,7 @@ class Gate:
         if credentials.token is not None:
             raise TokenInvalid
         if credentials.name is not None:
-            raise Unauthorized("wrong credentials")
+            raise Unauthorized(WRONG)
         return ANONYMOUS
 
     def _challenging(
@@ -184,9 +185,9 @@ def _covers(scope: Sequence[Grant], action: Action, repository: str | None) -> b
     return False
 
 
-def credentials_of(request: Request) -> Credentials:
-    """What a request carries; raises ``Unauthorized`` where that cannot be read."""
-    address, certificate = request.client, request.certificate
+def credentials_of(request: Request, address: str | None) -> Credentials:
+    """What a request from ``address`` carries; raises ``Unauthorized`` where that cannot be read."""
+    certificate = request.certificate
     header = request.header(b"authorization")
     if header is None:
         return Credentials(certificate=certificate, address=address)

@@ -76,7 +76,7 @@ class TokenPages:
         query: dict[str, list[str]] = {}
         for name, value in request.query:
             query.setdefault(name, []).append(value)
-        identity = await self._identify(credentials_of(request))
+        identity = await self._identify(credentials_of(request, self._gate.options.client(request)))
         wanted = query.get("offline_token", ["false"])[0].lower() in ("true", "1")
         return await self._answer(identity, query, lasting=wanted)
 
@@ -88,7 +88,7 @@ class TokenPages:
                 f"grant_type {grant[:64]!r} is not known; allowed: {', '.join(self._grants)}",
                 problem="unsupported_grant_type",
             )
-        return await self._grants[grant](form, request.client)
+        return await self._grants[grant](form, self._gate.options.client(request))
 
     async def _password(self, form: Form, address: str | None) -> Response:
         name, password = _one(form, "username"), _one(form, "password")
