@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help buckets serve test check format lint types clients conformance torture bench lock clean
+.PHONY: help buckets serve test check format lint types clients conformance torture bench audit lock clean
 
 .venv/runtime: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -67,6 +67,9 @@ torture: .venv/dev ## kill the server 200 times under load and look for what was
 
 bench: .venv/bench ## compare speed with other registries (LOADS=..., PEERS=...)
 	$(BIN)/python -m benchmarks $(if $(LOADS),--loads $(LOADS)) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+audit: .venv/dev ## look for known vulnerabilities in the locked requirements
+	$(BIN)/python requirements/audit.py $(ARGS)
 
 lock: .venv/dev ## renew the locked requirements
 	$(BIN)/python requirements/lock.py

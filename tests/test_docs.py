@@ -27,7 +27,7 @@ from moorage.spec.routes import ENDPOINTS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *DOCS.glob("*.md")])
 # Outside the specification, and so outside its table of endpoints.
 SERVICES = {
     (method, path)
