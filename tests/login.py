@@ -54,9 +54,9 @@ class TokenFlow(httpx.Auth):
         yield request
 
 
-def logged_in(file: Path, way: Way = "basic") -> Login:
+def logged_in(file: Path, way: Way = "basic", cost: int = 4) -> Login:
     """Settings for ``tests.server.running`` with an htpasswd file, which is written to ``file``; its one user."""
-    file.write_text(f"{NAME}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}\n")
+    file.write_text(f"{NAME}:{bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(cost)).decode()}\n")
     settings = {
         "MOORAGE_AUTHENTICATION": f"{'tokens,' * (way == 'tokens')}htpasswd,keys",
         "MOORAGE_HTPASSWD": str(file),

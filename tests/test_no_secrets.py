@@ -189,8 +189,8 @@ def test_wrong_settings(tmp_path: Path, name: str) -> None:
     value = secrets.make(name)
     file = tmp_path / "moorage.toml"
     for text in (
-        f'{name} = "{value}"',
         f'{name} = ["{value}"]',
+        f'{name} = "{value}"\ntls_key = "/absent"',
         f'{name} = "{value}"\nport = "x"',
         f'{name} = "{value}"\n{name}_file = "x"',
         f'{name} = "{value}',
@@ -200,7 +200,9 @@ def test_wrong_settings(tmp_path: Path, name: str) -> None:
         done = run("serve", "--config", str(file), "--root", str(tmp_path / "root"), environment={})
         assert done.returncode == 2
         secrets.assert_not_in(done.stdout + done.stderr, f"the error about {text.replace(value, '…')}")
-    done = run("serve", "--root", str(tmp_path / "root"), environment={f"MOORAGE_{name.upper()}": value})
+    done = run(
+        "serve", "--root", str(tmp_path / "root"), environment={f"MOORAGE_{name.upper()}": value, "MOORAGE_PORT": "x"}
+    )
     assert done.returncode == 2
     secrets.assert_not_in(done.stdout + done.stderr, "the error about the environment")
 

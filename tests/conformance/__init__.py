@@ -1,6 +1,8 @@
 """Conformance: the official suite, a matrix of our own, and the client that the matrix pushes and pulls with."""
 
 import re
+import socket
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
@@ -37,7 +39,8 @@ class Door:
     """A client of one registry, which compares each answer with the specification.
 
     With ``scatter`` each request has a connection of its own, so that any worker may get it. ``sparse`` is what the
-    registry allows. ``headers`` go with each request, ``auth`` adds what lets it in. A path is relative to ``/v2/``.
+    registry allows. ``headers`` go with each request, ``auth`` adds what lets it in. With ``trust`` it is asked over
+    TLS. A path is relative to ``/v2/``.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Door:
         sparse: bool = False,
         headers: Mapping[str, str] | None = None,
         auth: httpx.Auth | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.host, self.sparse, self.headers = host, sparse, dict(headers or {})
-        self._base = httpx.URL(f"http://{host}/v2/")
+        self.trust = trust
+        self._base = httpx.URL(f"{'https' if trust else 'http'}://{host}/v2/")
         limits = httpx.Limits(max_keepalive_connections=0 if scatter else 1)
         self._client = httpx.Client(
-            transport=Following(httpx.HTTPTransport(limits=limits)),
+            transport=Following(httpx.HTTPTransport(limits=limits, verify=trust or True)),
             timeout=30,
             trust_env=False,
             headers=self.headers,
@@ -65,6 +70,12 @@ class Door:
 
     def __exit__(self, *exception: object) -> None:
         self._client.close()
+
+    def connect(self) -> socket.socket:
+        """A connection to say anything on."""
+        host, _, port = self.host.partition(":")
+        plain = socket.create_connection((host, int(port)), timeout=10)
+        return self.trust.wrap_socket(plain, server_hostname=host) if self.trust else plain
 
     def send(self, status: int, method: str, path: str | httpx.URL, **more: Any) -> httpx.Response:
         """The answer, whose status must be ``status``."""

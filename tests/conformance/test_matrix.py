@@ -6,7 +6,7 @@
 
 import itertools
 import re
-import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,7 @@ from typing import Final
 import httpx
 import pytest
 
+from tests.certificates import Authority
 from tests.conformance import BLOB_WAYS, OCTETS, Door, by_digest, chunk, codes_of, cut
 from tests.conformance import material as m
 from tests.conformance.material import ALGORITHMS, Blob, Maker, Manifest
@@ -85,14 +86,18 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
     """The three servers. What the tests left in them is without fault, and none of them failed on the way."""
     folder = tmp_path_factory.mktemp("conformance")
     with ExitStack() as stack:
-        # These ask for tokens, or for a name and a password: nothing of the specification changes by that.
+        # These ask for tokens over TLS, or for a name and a password: nothing of the specification changes by that.
+        authority = Authority(folder / "authority").make()
+        pair = authority.server()
+        options = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
         login = logged_in(folder / "htpasswd", "tokens")
-        one = stack.enter_context(running(folder / "1 worker", **login.settings))
+        one = stack.enter_context(running(folder / "1 worker", *options, **login.settings))
+        trust = ssl.create_default_context(cafile=authority.certificate)
         login = logged_in(folder / "htpasswd")
         four = stack.enter_context(running(folder / "4 workers", "--workers", "4", **login.settings))
         host = stack.enter_context(mounted(folder / "mounted", sparse="all"))
         made = {
-            "1 worker": Door(one.host, auth=TokenFlow(_source)),
+            "1 worker": Door(one.host, auth=TokenFlow(_source), trust=trust),
             "4 workers": Door(four.host, scatter=True, headers=login.headers),
             "mounted": Door(host, sparse=True),
         }
@@ -385,12 +390,8 @@ def test_head_has_no_body(door: Door, repository: str, make: Maker) -> None:
     """After the headers of an answer to HEAD nothing comes, be it 200 or 404; RFC 9110 section 9.3.2."""
     artifact = make.artifact("artifact")
     door.push(repository, artifact, "latest")
-    host, _, port = door.host.partition(":")
     for path in ("manifests/latest", f"blobs/{artifact.blobs[1].digest}", *MISSING):
-        with (
-            socket.create_connection((host, int(port)), timeout=10) as connection,
-            connection.makefile("rb") as answer,
-        ):
+        with door.connect() as connection, connection.makefile("rb") as answer:
             headers = {"Host": door.host, "Connection": "close"} | basic(NAME, PASSWORD)
             lines = [
                 f"HEAD /v2/{repository}/{path} HTTP/1.1",
