@@ -139,6 +139,7 @@ def test_api_key(server: Server) -> None:
     assert statuses(server, key) == {200}  # also as a bearer token, which is of another form
     given = login(server, "ci", key)
     assert statuses(server, given["token"]) == {200}
+    assert statuses(server, given["token"], "/v2/other/app/tags/list") == {404}  # no other token would help
     assert refresh(server, given["refresh_token"]).status_code == 200
     moorage(server.root, "key", "revoke", "ci")
     assert statuses(server, given["token"]) == {401}

@@ -63,7 +63,7 @@ class Permit:
         limit = self.identity.limit
         if limit is None or _covers(limit, action, repository):
             return False
-        if self.identity.scope_grants:  # what its bearer may do beyond the token, only its issuer knows
+        if self.identity.scope == limit:  # the token itself grants: what another would, only its issuer knows
             return True
         return await replace(self, identity=replace(self.identity, limit=None)).may(action, repository, tag)
 

@@ -1,4 +1,7 @@
-"""Every client logs in by name and password or by an API key, and is told what is wrong when it may not."""
+"""Every client logs in by name and password or by an API key, and is told what is wrong when it may not.
+
+All of it against a registry that takes both with each request, and against one that gives tokens for them.
+"""
 
 import json
 import os
@@ -40,15 +43,15 @@ class Guarded:
         return self.server.host
 
 
-@pytest.fixture(scope="module")
-def guarded(scratch: Path) -> Iterator[Guarded]:
-    folder = scratch / "guarded"
+@pytest.fixture(scope="module", params=["basic", "tokens"])
+def guarded(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Guarded]:
+    folder = scratch / f"guarded-{request.param}"
     folder.mkdir()
     file = folder / "htpasswd"
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     file.write_text(f"{NAME}:{hashed}\n{READER}:{hashed}\n")
     settings = {
-        "MOORAGE_AUTHENTICATION": "htpasswd,keys",
+        "MOORAGE_AUTHENTICATION": f"{'tokens,' * (request.param == 'tokens')}htpasswd,keys",
         "MOORAGE_HTPASSWD": str(file),
         "MOORAGE_RULES": json.dumps(RULES),
     }
