@@ -39,8 +39,8 @@ def test_docker_keeps_no_password(
 ) -> None:
     """docker's login holds a refresh token that it and everybody else use again and again, until it is revoked."""
     reference, folder = f"{giving.host}/docker/kept:v1", tmp_path / "docker"
-    docker = {"DOCKER_CONFIG": str(folder)}
-    engines.docker("login", giving.host, "-u", NAME, "-p", PASSWORD, **docker)
+    config = str(folder)
+    engines.docker("login", giving.host, "-u", NAME, "-p", PASSWORD, DOCKER_CONFIG=config)
     entry = json.loads((folder / "config.json").read_text())["auths"][giving.host]
     refresh = entry["identitytoken"]
     assert refresh.startswith("mrt_")
@@ -49,10 +49,10 @@ def test_docker_keeps_no_password(
     engines.docker("load", "--input", tmp_path / "image.tar")
     try:
         for _ in range(2):
-            engines.docker("push", reference, **docker)
+            engines.docker("push", reference, DOCKER_CONFIG=config)
             engines.docker("rmi", "--force", reference)
-            engines.docker("pull", reference, **docker)
-        auth = {**docker, "REGISTRY_AUTH_FILE": str(folder / "config.json")}
+            engines.docker("pull", reference, DOCKER_CONFIG=config)
+        auth = {"DOCKER_CONFIG": config, "REGISTRY_AUTH_FILE": str(folder / "config.json")}
         for command in (
             ("crane", "digest", reference),
             ("oras", "manifest", "fetch", "--plain-http", reference),
@@ -64,7 +64,7 @@ def test_docker_keeps_no_password(
         assert json.loads((folder / "config.json").read_text())["auths"][giving.host]["identitytoken"] == refresh
         assert moorage(giving.root, "token", "revoke", NAME) == "1 logins revoked\n"
         engines.docker("rmi", "--force", reference)
-        refused = engines.docker("pull", reference, check=False, **docker)
+        refused = engines.docker("pull", reference, check=False, DOCKER_CONFIG=config)
         assert "log in again" in refused.text
         for command in (("crane", "digest", reference), ("oras", "manifest", "fetch", "--plain-http", reference)):
             refused = home(*command, environment=auth, check=False)
