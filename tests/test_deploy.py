@@ -140,13 +140,18 @@ def test_compose() -> None:
     file = DEPLOY / "compose" / "docker-compose.yml"
     path = {"PATH": "/usr/bin:/bin"}
     services = yaml.safe_load(run(compose, "--file", file, "config", env=path | secrets))["services"]
-    for node in ("node-1", "node-2"):
-        variables = {name: str(value) for name, value in services[node]["environment"].items()}
-        assert load(environment=variables).bucket
+    variables = {name: str(value) for name, value in services["node"]["environment"].items()}
+    assert load(environment=variables).bucket
     ended = subprocess.run([compose, "--file", file, "config"], env=path, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
     assert "see .env.example" in ended.stderr
     assert set(re.findall(r"^(\w+)=", (file.parent / ".env.example").read_text(), re.MULTILINE)) == set(secrets)
+
+
+def test_proxy(tmp_path: Path) -> None:
+    """nginx takes its configuration."""
+    (tmp_path / "logs").mkdir()
+    run(tool("nginx"), "-t", "-p", tmp_path, "-g", f"pid {tmp_path}/pid;", "-c", DEPLOY / "compose" / "nginx.conf")
 
 
 def test_unit(tmp_path: Path) -> None:

@@ -245,14 +245,15 @@ class ObjectBlobStore:
                 async for _ in obstore.list(self._store, chunk_size=1):
                     break
         except StorageUnavailable as error:
+            reason = error.details[0]["reason"]
             if not error.passing:
-                raise RuntimeError(f"storage = {self._bucket.url!r}: {error}") from None
-            _log.error("%s does not answer yet: %s", self._bucket.url, error)
+                raise RuntimeError(f"storage = {self._bucket.url!r}: the bucket refuses: {reason}") from None
+            _log.error("%s does not answer yet: %s", self._bucket.url, reason)
         if self._options.redirect == "auto" and not self._options.cdn_url and self._bucket.endpoint is None:
             try:
                 self._public = _PUBLIC.match(await self._sign("ab/ab", 60.0)) is not None
             except StorageUnavailable as error:
-                _log.warning("clients get no addresses in %s: %s", self._bucket.url, error)
+                _log.warning("clients get no addresses in %s: %s", self._bucket.url, error.details[0]["reason"])
 
     async def _sign(self, key: Key, expires: float) -> str:
         with _translated():
