@@ -44,7 +44,8 @@ def main() -> int:
         )
         whole = len(options.peers) == len(PEERS) and not options.smoke
         where = options.output or (RESULTS / "bench" if whole else Path(scratch) / "results")
-        document, drawn = measured(options, peers, missing, Path(scratch), Path(memory), where)
+        document = measured(options, peers, missing, Path(scratch), Path(memory), where)
+        drawn = pictured(document, where)
         print(table(document))
         print(summary(document))
         if options.smoke:
@@ -123,7 +124,7 @@ def measured(
     scratch: Path,
     memory: Path,
     where: Path,
-) -> tuple[Document, bool]:
+) -> Document:
     """Run the loads one after the other; what is known is written after each, so that a run can be taken up again."""
     scale = scale_of(options)
     check_room(options.loads, peers, scale, scratch)
@@ -136,7 +137,6 @@ def measured(
         "tables": {ONE: {}, TWO: {}},
     }
     document = merged(read_json(where.with_suffix(".json")), document, all_loads())
-    drawn = True
     for name, loads in plan(options).items():
         cores = Cores.apart() if name == ONE else Cores.shared()
         stage = Stage(halved(scale) if name == TWO else scale, scratch, memory, cores, certificate(scratch))
@@ -148,9 +148,9 @@ def measured(
                 results = runner.run(run_load(load, [peer for peer in peers if name == ONE or not peer.aside], stage))
                 found = entry(load.what, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), revision(), results)
                 document = merged(document, document | {"tables": {name: {load.name: found}}}, all_loads())
-                drawn = write(document, where)
+                write(document, where)
         os.sched_setaffinity(0, usable)
-    return document, drawn
+    return document
 
 
 def plan(options: argparse.Namespace) -> dict[str, list[type[Work]]]:
@@ -188,8 +188,8 @@ def revision() -> str:
         return "of no known commit"
 
 
-def write(document: Document, where: Path) -> bool:
-    """JSON, table, summary, the figures of the page and the picture; False if that could not be drawn."""
+def write(document: Document, where: Path) -> None:
+    """JSON, table, summary, and the figures of the page."""
     where.parent.mkdir(parents=True, exist_ok=True)
     write_json(document, where.with_suffix(".json"))
     where.with_suffix(".txt").write_text(table(document))
@@ -197,6 +197,10 @@ def write(document: Document, where: Path) -> bool:
     if where.resolve().parent == RESULTS.resolve():
         page = in_block(PAGE.read_text("utf-8"), "figures", summary(document))
         PAGE.write_text(in_block(page, "sizing", sizing(document)), "utf-8")
+
+
+def pictured(document: Document, where: Path) -> bool:
+    """Draw the picture; False if that cannot be done."""
     try:
         draw(document, where.with_suffix(".png"))
     except ImportError as error:

@@ -218,6 +218,7 @@ class ArtifactsOne(Artifacts):
 
 class ArtifactsMany(Artifacts):
     name, what, many = "artifacts-many", "artifacts of 1 KiB from 200 clients over 1,000 repositories", True
+    apart = True  # as into one, and long to prepare
 
 
 LOADS: Sequence[type[Load]] = (
