@@ -159,7 +159,9 @@ async def test_first_rule_that_matches(registry: Registry, stack: AsyncExitStack
         assert statuses == {name: 202 if name in granted else 403 for name in "kpgr"}, claims
 
 
-@pytest.mark.parametrize("name", ["anonymous", "local", "*", "@release", "a b", "a*", "{user}", "x" * 300, "", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["anonymous", "local", "*", "@release", "key:ci", "a b", "a*", "{user}", "x" * 300, "", "a\n"]
+)
 async def test_names_that_cannot_be(registry: Registry, stack: AsyncExitStack, issuer: Issuer, name: str) -> None:
     """A claim cannot make a name that means something else to the rules."""
     identities = [IdentityRule({"iss": "**"}, "{name}")]
