@@ -9,7 +9,7 @@ A unit that raises changes nothing. It may be started again from its beginning, 
 it did apart from what others did: so it changes nothing but facts, and takes nothing that can be used only once.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
 from importlib import resources
 from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
@@ -18,6 +18,14 @@ Query = tuple[str, tuple[Any, ...]]
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 Unit = Generator[Query | list[Query], Any, Result]
+
+
+class Rows(NamedTuple):
+    """Some rows of a table; each holds the values of ``columns`` in this order."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[Row]
 
 
 class Later(NamedTuple):
@@ -47,6 +55,12 @@ class Metadata(Protocol):
         Raises what the unit raises, ``StorageFull``, ``DatabaseUnavailable`` where nothing was changed, and
         ``OutcomeUnknown`` where nobody can tell.
         """
+
+    def dump(self) -> AsyncGenerator[Rows]:
+        """All facts as of one moment, table by table, in pages."""
+
+    async def load(self, pages: AsyncIterable[Rows]) -> None:
+        """Replace all facts by those of a ``dump``, all or nothing; durable on return."""
 
 
 def one(query: str, *parameters: Any) -> Unit[Row | None]:

@@ -11,7 +11,7 @@ import functools
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar, cast
@@ -23,8 +23,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8BinaryDumper
 
-from moorage.metadata.base import Arguments, Later, Query, Result, Row, Unit, load_queries
-from moorage.metadata.postgres_schema import SchemaUnknown, migrate, schema_of
+from moorage.metadata.base import Arguments, Later, Query, Result, Row, Rows, Unit, load_queries
+from moorage.metadata.postgres_schema import SchemaUnknown, continue_numbers, migrate, schema_of
+from moorage.metadata.tables import PAGE, tables
 from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE"
@@ -168,6 +169,34 @@ class PostgresMetadata:
         # One of a node's losers at a time: more of them would only refuse each other again.
         async with self._contended:
             return await self._patiently(attempt, apart=True)
+
+    async def dump(self) -> AsyncGenerator[Rows]:
+        try:
+            async with self._connection() as connection, connection.transaction():
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                for table, columns in tables().items():
+                    async with psycopg.AsyncServerCursor(connection, "moorage_dump") as cursor:
+                        await cursor.execute(f"SELECT {', '.join(columns)} FROM {table}".encode())
+                        while rows := await cursor.fetchmany(PAGE):
+                            yield Rows(table, columns, rows)
+        except (_Lost, psycopg_pool.PoolTimeout) as error:
+            raise DatabaseUnavailable(detail={"reason": str(error)}) from error
+
+    async def load(self, pages: AsyncIterable[Rows]) -> None:
+        try:
+            async with self._connection() as connection, connection.transaction():
+                for table in tables():
+                    await connection.execute(f"DELETE FROM {table}".encode())
+                cursor = connection.cursor()
+                async for table, columns, rows in pages:
+                    async with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy:
+                        for row in rows:
+                            await copy.write_row(row)
+                await continue_numbers(connection)
+        except (_Lost, psycopg_pool.PoolTimeout) as error:
+            raise DatabaseUnavailable(detail={"reason": str(error)}) from error
+        except errors.DiskFull as error:
+            raise StorageFull(detail={"reason": str(error)}) from error
 
     async def _patiently(self, ask: Callable[[], Awaitable[_Answer]], *, apart: bool = False) -> _Answer:
         """What ``ask`` returns, in several attempts where the connection is lost before it did anything."""

@@ -69,6 +69,17 @@ async def schema_of(connection: psycopg.AsyncConnection[Any]) -> None:
         raise SchemaUnknown(f"it has schema {done}; this Moorage knows {known}")
 
 
+async def continue_numbers(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Let numbers that the database gives go on after those that the rows have."""
+    cursor = await connection.execute(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE is_identity = 'YES' AND table_schema = current_schema()"
+    )
+    for table, column in await cursor.fetchall():
+        sequence = f"pg_get_serial_sequence('{table}', '{column}')"
+        await connection.execute(f"SELECT setval({sequence}, max({column})) FROM {table}".encode())
+
+
 async def _version(connection: psycopg.AsyncConnection[Any]) -> int | None:
     cursor = await connection.execute("SELECT to_regclass('moorage_schema')")
     row = await cursor.fetchone()

@@ -15,12 +15,13 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, Self
 
-from moorage.metadata.base import Arguments, Result, Row, Unit, load_migrations, load_queries
+from moorage.metadata.base import Arguments, Result, Row, Rows, Unit, load_migrations, load_queries
 from moorage.metadata.snapshots import Answers, WalIndex
+from moorage.metadata.tables import PAGE, tables
 from moorage.spec.errors import ServiceUnavailable, StorageFull
 
 _BUSY_SECONDS: Final = 30
@@ -137,6 +138,42 @@ class SQLiteMetadata:
         job = _Job(functools.partial(unit, *arguments, **named), asyncio.get_running_loop())
         self._jobs.put(job)
         return await job.future
+
+    async def dump(self) -> AsyncGenerator[Rows]:
+        reader = self._another()
+        try:
+            reader.execute("BEGIN")
+            for table, columns in tables().items():
+                cursor = reader.execute(f"SELECT {', '.join(columns)} FROM {table}")
+                while rows := await asyncio.to_thread(cursor.fetchmany, PAGE):
+                    yield Rows(table, columns, rows)
+        finally:
+            reader.close()
+
+    async def load(self, pages: AsyncIterable[Rows]) -> None:
+        writer = self._another()
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            for table in tables():
+                writer.execute(f"DELETE FROM {table}")
+            async for table, columns, rows in pages:
+                insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+                await asyncio.to_thread(writer.executemany, insert, rows)
+            await asyncio.to_thread(writer.execute, "COMMIT")
+            if self._path is None:
+                self._writer.deserialize(writer.serialize())
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+        finally:
+            writer.close()
+
+    def _another(self) -> sqlite3.Connection:
+        """A connection for long work, which others do not see until it commits; that in memory is to a copy."""
+        if self._path is not None:
+            return self._connect(f"{self._path.resolve().as_uri()}?mode={'ro' if self._read_only else 'rw'}")
+        copy = self._connect(":memory:")
+        copy.deserialize(self._reader.serialize())
+        return copy
 
     def _open_file(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

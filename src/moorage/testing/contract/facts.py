@@ -4,13 +4,13 @@
 import asyncio
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, repositories, tags, uploads
-from moorage.metadata.base import Metadata, Query, Unit, later, load_queries, one, run, together
+from moorage.metadata.base import Metadata, Query, Rows, Unit, later, load_queries, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
@@ -67,8 +67,57 @@ async def anything(metadata: Metadata) -> list[object]:
     ]
 
 
+async def pages_of(metadata: Metadata) -> list[Rows]:
+    """All facts, as they are dumped."""
+    return [page async for page in metadata.dump()]
+
+
+async def again(pages: list[Rows]) -> AsyncIterator[Rows]:
+    """``pages``, one by one."""
+    for page in pages:
+        yield page
+
+
 class MetadataContract:
     """Units and named queries. Needs a fixture ``metadata``: a ``Metadata``, empty and not opened."""
+
+    @with_metadata
+    async def test_what_was_dumped_is_loaded_in_place_of_all_else(self, metadata: Metadata) -> None:
+        await metadata.transact(everything)
+        before, pages = await anything(metadata), await pages_of(metadata)
+        assert {page.table for page in pages} >= {"blobs", "manifests", "tags", "segments", "events"}
+        await metadata.transact(repositories.make, "later")
+        await metadata.load(again(pages))
+        assert await anything(metadata) == before
+        assert sorted(await pages_of(metadata)) == sorted(pages)
+        # Numbers that the database gives go on after those that came.
+        await metadata.transact(repositories.make, "another")
+        await metadata.transact(manifest_changes.push, pushed("other", tags=["other"]), CHANGE)
+        assert await tags.page(metadata, REPOSITORY, "", 10) == ["other", "tag"]
+
+    @with_metadata
+    async def test_a_load_that_breaks_off_changes_nothing(self, metadata: Metadata) -> None:
+        await metadata.transact(everything)
+        before = await anything(metadata)
+
+        async def broken() -> AsyncIterator[Rows]:
+            yield Rows("repositories", ("id", "name"), [(1, "a")])
+            raise Broken
+
+        with pytest.raises(Broken):
+            await metadata.load(broken())
+        assert await anything(metadata) == before
+
+    @with_metadata
+    async def test_a_dump_is_of_one_moment(self, metadata: Metadata) -> None:
+        await metadata.transact(everything)
+        before = await pages_of(metadata)
+        dump = metadata.dump()
+        pages = [await anext(dump)]
+        await metadata.transact(repositories.make, "later")
+        await metadata.transact(manifest_changes.push, pushed("later", tags=["later"]), CHANGE)
+        pages += [page async for page in dump]
+        assert sorted(pages) == sorted(before)
 
     @with_metadata
     async def test_a_unit_gives_rows_and_a_result(self, metadata: Metadata) -> None:
