@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from moorage.access import gate_of
 from moorage.auth.base import Authenticator, Authorizer
 from moorage.config import NAMES, STORAGES, Settings, SettingsError, load, without_password
-from moorage.metadata.base import Metadata
+from moorage.metadata.base import MovableMetadata
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
 from moorage.registry.policy import Policy
@@ -56,7 +56,7 @@ def store_of(settings: Settings, *, read_only: bool = False) -> BlobStore:
     return MemoryBlobStore() if folder is None else FilesystemBlobStore(folder / BYTES, read_only=read_only)
 
 
-def metadata_of(settings: Settings, *, read_only: bool = False) -> Metadata:
+def metadata_of(settings: Settings, *, read_only: bool = False) -> MovableMetadata:
     """The place for facts that ``settings`` describe, not opened; ``read_only``, what is there already.
 
     Raises ``SettingsError``.
@@ -97,7 +97,7 @@ def place_of(settings: Settings) -> str:
     return bytes_in if bytes_in == facts_in else f"{bytes_in}, facts in {facts_in}"
 
 
-def _postgres(settings: Settings, *, read_only: bool) -> Metadata:
+def _postgres(settings: Settings, *, read_only: bool) -> MovableMetadata:
     called = f"metadata = {without_password(settings.metadata)!r}"
     try:
         from moorage.metadata.postgres import PostgresMetadata, PostgresOptions  # noqa: PLC0415  only where it is used

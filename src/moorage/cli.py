@@ -286,6 +286,64 @@ def scrub(
     raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), rate))))
 
 
+Jobs = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Objects that are copied at once.")]
+
+
+@app.command()
+def backup(
+    destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes; made if it is not there.")],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+    jobs: Jobs = 4,
+) -> None:
+    """Copy the registry as it is at one moment, while it serves; the next one to the same folder copies what is new.
+
+    The folder then is the root of a registry: `moorage check --root FOLDER`, `moorage serve --root FOLDER`.
+    """
+    _transfer(lambda: _settings(config, {"storage": storage, "root": root, "metadata": metadata}), destination, jobs)
+
+
+@app.command(name="restore-backup")
+def restore_backup(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What a backup made.")],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+    jobs: Jobs = 4,
+) -> None:
+    """Make an empty registry what a backup holds."""
+    _transfer(source, lambda: _settings(config, {"storage": storage, "root": root, "metadata": metadata}), jobs)
+
+
+@app.command()
+def migrate(
+    *,
+    source: Annotated[Path, typer.Option("--from", metavar="FILE|FOLDER", help="Settings or root of the old one.")],
+    target: Annotated[Path, typer.Option("--to", metavar="FILE|FOLDER", help="Settings or root of the new one.")],
+    jobs: Jobs = 4,
+) -> None:
+    """Take a registry to another database or storage, while it serves; run again, it copies what came since.
+
+    So stop the old one only for the last run, which is short, and start the new one after it.
+    """
+    _transfer(source, target, jobs)
+
+
+def _transfer(source: Any, target: Any, jobs: int) -> None:
+    from moorage.transfer_commands import described, transfer  # noqa: PLC0415
+
+    def run() -> int:
+        ends = (described(each) if isinstance(each, Path) else each() for each in (source, target))
+        return asyncio.run(transfer(*ends, jobs=jobs))
+
+    raise typer.Exit(_guarded(run))
+
+
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text

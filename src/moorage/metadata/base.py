@@ -56,6 +56,10 @@ class Metadata(Protocol):
         ``OutcomeUnknown`` where nobody can tell.
         """
 
+
+class MovableMetadata(Metadata, Protocol):
+    """``Metadata`` that can be taken to another engine as a whole."""
+
     def dump(self) -> AsyncGenerator[Rows]:
         """All facts as of one moment, table by table, in pages."""
 

@@ -571,3 +571,25 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, beat = excluded.beat;
 
 -- name: delete_lease
 DELETE FROM leases WHERE name = $1 AND holder = $2;
+
+-- name: is_used
+SELECT 1 WHERE EXISTS (SELECT 1 FROM repositories) OR EXISTS (SELECT 1 FROM blobs) OR EXISTS (SELECT 1 FROM uploads)
+OR EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM api_keys);
+
+-- name: last_event
+SELECT coalesce(max(seq), 0) FROM events;
+
+-- name: keys_between
+-- What facts name of the keys from $1 up to $2: with its size, and the digest of a blob.
+SELECT key, size, digest FROM blobs WHERE key >= $1 AND key < $2
+UNION ALL SELECT key, size, '' FROM segments WHERE key >= $1 AND key < $2 ORDER BY 1;
+
+-- name: bytes_named
+SELECT (SELECT coalesce(sum(size), 0) FROM blobs) + (SELECT coalesce(sum(size), 0) FROM segments);
+
+-- name: transferred
+SELECT progress FROM duties WHERE name = 'transfer';
+
+-- name: mark_transferred
+INSERT INTO duties (name, due_at, progress) VALUES ('transfer', $1, $2)
+ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at, progress = excluded.progress;

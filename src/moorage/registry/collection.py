@@ -15,6 +15,7 @@ from moorage.metadata.collection import Collected
 from moorage.metadata.events import Change
 from moorage.registry.parts import Parts
 from moorage.registry.policy import DAY, Policy
+from moorage.storage.base import PREFIXES
 
 ACTOR: Final = "collection"
 LIST_GRACE: Final = 600.0  # seconds: who was told a list's digest by its tag fetches it by then
@@ -22,7 +23,6 @@ _STEP: Final = 100  # candidates in one transaction
 _PAGE: Final = 500
 _DELETED: Final = 500  # objects in one call to storage
 _TURN: Final = 600.0  # seconds that a sweep may be silent until another process takes it on
-_PREFIXES: Final = tuple(f"{n:02x}/" for n in range(256))  # of every key; see storage/base.py
 _SWEEP: Final = "sweep"
 _UNREFERENCED: Final = "no manifest of the repository references it"
 # Why manifests go, and what the event says.
@@ -173,8 +173,8 @@ async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> Asyn
             last = await parts.metadata.transact(facts.sweep_blobs, last, _PAGE, Change(parts.clock(), ACTOR))
             if last:
                 yield f"blobs {last}"
-        rest = _PREFIXES[0]
-    for prefix in _PREFIXES[_PREFIXES.index(rest) :]:
+        rest = PREFIXES[0]
+    for prefix in PREFIXES[PREFIXES.index(rest) :]:
         yield f"keys {prefix}"
         await _sweep_keys(parts, prefix, swept)
 

@@ -7,10 +7,11 @@ is already there. So deleting an old object can never hit a new one.
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 Key = str
 Piece = bytes | bytearray  # never changed once handed out
+PREFIXES: Final = tuple(f"{n:02x}/" for n in range(256))  # each key starts with one of them
 
 
 def new_key() -> Key:

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, repositories, tags, uploads
-from moorage.metadata.base import Metadata, Query, Rows, Unit, later, load_queries, one, run, together
+from moorage.metadata.base import (
+    Metadata,
+    MovableMetadata,
+    Query,
+    Rows,
+    Unit,
+    later,
+    load_queries,
+    one,
+    run,
+    together,
+)
 from moorage.metadata.events import Change
 from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
@@ -67,7 +78,7 @@ async def anything(metadata: Metadata) -> list[object]:
     ]
 
 
-async def pages_of(metadata: Metadata) -> list[Rows]:
+async def pages_of(metadata: MovableMetadata) -> list[Rows]:
     """All facts, as they are dumped."""
     return [page async for page in metadata.dump()]
 
@@ -82,7 +93,7 @@ class MetadataContract:
     """Units and named queries. Needs a fixture ``metadata``: a ``Metadata``, empty and not opened."""
 
     @with_metadata
-    async def test_what_was_dumped_is_loaded_in_place_of_all_else(self, metadata: Metadata) -> None:
+    async def test_what_was_dumped_is_loaded_in_place_of_all_else(self, metadata: MovableMetadata) -> None:
         await metadata.transact(everything)
         before, pages = await anything(metadata), await pages_of(metadata)
         assert {page.table for page in pages} >= {"blobs", "manifests", "tags", "segments", "events"}
@@ -96,7 +107,7 @@ class MetadataContract:
         assert await tags.page(metadata, REPOSITORY, "", 10) == ["other", "tag"]
 
     @with_metadata
-    async def test_a_load_that_breaks_off_changes_nothing(self, metadata: Metadata) -> None:
+    async def test_a_load_that_breaks_off_changes_nothing(self, metadata: MovableMetadata) -> None:
         await metadata.transact(everything)
         before = await anything(metadata)
 
@@ -109,7 +120,7 @@ class MetadataContract:
         assert await anything(metadata) == before
 
     @with_metadata
-    async def test_a_dump_is_of_one_moment(self, metadata: Metadata) -> None:
+    async def test_a_dump_is_of_one_moment(self, metadata: MovableMetadata) -> None:
         await metadata.transact(everything)
         before = await pages_of(metadata)
         dump = metadata.dump()
