@@ -19,6 +19,7 @@ from moorage.spec.errors import StorageFull
 from moorage.storage.base import Key, Piece, new_key
 
 PIECE: Final = 256 * 1024
+_WHOLE: Final = 1024 * 1024  # what is not longer is read at once: the kernel takes it at once, too
 _HELD: Final = 128 * 1024  # a smaller object is written, synced and closed in one visit to a thread
 _MOST_PIECES: Final = 512  # below every system's limit for one gathered write
 _THREADS: Final = 16
@@ -153,7 +154,7 @@ class FilesystemBlobStore:
             if stop is not None:
                 end = min(stop, end)
             while start < end:
-                size = min(PIECE, end - start)
+                size = PIECE if end - start > _WHOLE else end - start
                 piece: Piece | None = _read_hot(file, start, size)
                 if piece is None:
                     piece = await self._in_thread(os.pread, file, size, start)
