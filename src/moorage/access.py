@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Final
 
 from moorage.auth.attempts import Attempts
@@ -115,6 +114,8 @@ def _part(setting: str, name: str, group: str, built_in: dict[str, Any]) -> Call
     if name in built_in:
         made: Callable[[Known], Any] = built_in[name]
         return made
+    from importlib.metadata import entry_points  # noqa: PLC0415  takes time, and nothing built in needs it
+
     found = list(entry_points(group=group, name=name))
     if not found:
         sources = _SOURCES if group == AUTHENTICATORS else ()
