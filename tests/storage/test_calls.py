@@ -70,7 +70,9 @@ async def test_a_pull_is_one_get_and_a_look_is_nothing(behind: Opener) -> None:
     place.proxy.requests.clear()
     assert (await place.repository.get(f"blobs/{digest}")).content == SMALL
     assert place.proxy.verbs() == ["get"]
-    assert (await place.repository.get(f"blobs/{digest}", headers={"Range": "bytes=5-9"})).content == b"small"
+    other = await place.repository.push_blob(b"other" + SMALL)  # small ones that were pulled may be remembered
+    place.proxy.requests.pop()
+    assert (await place.repository.get(f"blobs/{other}", headers={"Range": "bytes=5-9"})).content == b"small"
     assert place.proxy.verbs() == ["get"] * 2
     assert (await place.repository.head(f"blobs/{digest}")).status_code == 200
     answer = await place.repository.get(f"blobs/{digest}", headers={"If-None-Match": f'"{digest}"'})
