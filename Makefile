@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help buckets serve test check format lint types clients conformance torture bench audit lock clean
+.PHONY: help buckets postgres serve test check format lint types clients conformance torture bench audit lock clean
 
 .venv/runtime: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,6 +35,9 @@ serve: .venv/runtime ## run a registry on 127.0.0.1:8968 (ARGS='--port 5000 --ro
 
 test: .venv/dev ## run the tests (ARGS='tests/web -k range' for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+postgres: .venv/dev ## run the tests through HTTP with facts in PostgreSQL (ARGS='-k range' for some of them)
+	TEST_METADATA=postgresql $(BIN)/python -m pytest tests/web $(ARGS)
 
 check: .venv/dev ## format, lint, strict types and tests
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The conformance matrix: every kind of content, pushed every way, through three real servers.
+"""The conformance matrix: every kind of content, pushed every way, through four real servers.
 
 "spec" is the OCI Distribution Specification on main. Each pair (kind, algorithm), (kind, way of the manifest),
 (kind, server) and (algorithm, way of the blobs) occurs; ``test_every_pair`` holds the table to that.
@@ -24,9 +24,11 @@ from tests.conformance import material as m
 from tests.conformance.material import ALGORITHMS, Blob, Maker, Manifest
 from tests.conformance.mounted import mounted
 from tests.login import NAME, PASSWORD, TokenFlow, basic, logged_in
+from tests.postgres import Cluster
 from tests.server import environment_of, running
 
-SERVERS: Final = ("1 worker", "4 workers", "mounted")
+NODES: Final = "2 nodes"  # over one PostgreSQL, each request to the other one
+SERVERS: Final = ("1 worker", "4 workers", "mounted", NODES)
 SPARSE_SERVER: Final = "mounted"
 BY_TAG, BY_DIGEST, BY_DIGEST_WITH_TAGS = MANIFEST_WAYS = ("by tag", "by digest", "by digest with tags")
 TWELVE: Final = tuple(f"{n}.{n % 3}" for n in range(12))  # spec "Pushing Manifests": at least 10 in a request
@@ -83,7 +85,7 @@ def test_every_pair() -> None:
 
 @pytest.fixture(scope="session")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
-    """The three servers. What the tests left in them is without fault, and none of them failed on the way."""
+    """The servers of one folder each. What the tests left in them is without fault; none failed on the way."""
     folder = tmp_path_factory.mktemp("conformance")
     with ExitStack() as stack:
         # These ask for tokens over TLS, or for a name and a password: nothing of the specification changes by that.
@@ -108,9 +110,22 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
         for server in (one, four):
             assert server.stop() == 0, server.log
             assert "Traceback" not in server.log, server.log
-    for name in SERVERS:
+    for name in made:
         wrong = check(folder / name, sparse="all" if name == SPARSE_SERVER else "none")
         assert not wrong
+
+
+@pytest.fixture(scope="session")
+def nodes(tmp_path_factory: pytest.TempPathFactory, postgres: Cluster) -> Iterator[Door]:
+    """Two servers over one PostgreSQL, under the same conditions."""
+    folder, url = tmp_path_factory.mktemp("nodes"), postgres.make_database()
+    with running(folder, "--metadata", url) as one, running(folder, "--metadata", url) as other:
+        with Door(one.host, other.host) as door:
+            yield door
+        for server in (one, other):
+            assert server.stop() == 0, server.log
+            assert "Traceback" not in server.log, server.log
+    assert check(folder, "none", {"MOORAGE_METADATA": url}) == []
 
 
 def _source(request: httpx.Request) -> str:
@@ -131,8 +146,17 @@ def check(root: Path, sparse: str, environment: Mapping[str, str] | None = None)
 
 
 @pytest.fixture(scope="session", params=SERVERS)
-def door(request: pytest.FixtureRequest, doors: dict[str, Door]) -> Door:
-    return doors[request.param]
+def door(request: pytest.FixtureRequest) -> Door:
+    return door_of(request, request.param)
+
+
+def door_of(request: pytest.FixtureRequest, server: str) -> Door:
+    """The door to a server; PostgreSQL is started only for what needs it."""
+    if server == NODES:
+        nodes: Door = request.getfixturevalue("nodes")
+        return nodes
+    doors: dict[str, Door] = request.getfixturevalue("doors")
+    return doors[server]
 
 
 @pytest.fixture
@@ -162,8 +186,8 @@ class Pushed:
         return {blob.digest: blob for each in self.manifest.walk() for blob in each.blobs}
 
 
-def push(row: Row, doors: dict[str, Door], use: str, blobs: str = "single POST") -> Pushed:
-    door, repository = doors[row.server], f"row/{ROWS.index(row)}/{use}"
+def push(row: Row, door: Door, use: str, blobs: str = "single POST") -> Pushed:
+    repository = f"row/{ROWS.index(row)}/{use}"
     manifest = m.KINDS[row.kind](Maker(row.algorithm, repository))
     tags = {BY_TAG: ("latest",), BY_DIGEST: (), BY_DIGEST_WITH_TAGS: TWELVE}[row.manifest]
     reference, *more = tags if row.manifest == BY_TAG else (manifest.digest, *tags)
@@ -178,8 +202,8 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 
 @pytest.fixture(scope="module")
-def pushed(row: Row, doors: dict[str, Door]) -> Pushed:
-    return push(row, doors, "kept", row.blobs)
+def pushed(request: pytest.FixtureRequest, row: Row) -> Pushed:
+    return push(row, door_of(request, row.server), "kept", row.blobs)
 
 
 def test_push(pushed: Pushed) -> None:
@@ -240,9 +264,9 @@ def test_referrers(pushed: Pushed) -> None:
     assert door.referrers(repository, root.digest) == []
 
 
-def test_delete(row: Row, doors: dict[str, Door]) -> None:
+def test_delete(request: pytest.FixtureRequest, row: Row) -> None:
     """A deleted tag, manifest or blob is 404 at once, and no list names it; spec "Content Management"."""
-    pushed = push(row, doors, "deleted")
+    pushed = push(row, door_of(request, row.server), "deleted")
     door, repository, root = pushed.door, pushed.repository, pushed.manifest
     for tag in pushed.tags[:2]:
         door.send(202, "DELETE", f"{repository}/manifests/{tag}")

@@ -13,7 +13,7 @@ from moorage.metadata import blobs, manifest_changes, manifests, repositories, t
 from moorage.metadata.base import Unit, later, load_migrations, one, run
 from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.postgres_schema import translated
-from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable
+from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, Unsupported
 from moorage.spec.manifest import OCI_MANIFEST
 from moorage.storage.memory import MemoryBlobStore
 from moorage.testing.contract.facts import CHANGE, DIGEST
@@ -294,6 +294,17 @@ class TestLostConnections:
             assert sorted(done) == found
             assert len(moves) == len(done)
 
+    async def test_who_waits_goes_on_when_the_server_is_back(self) -> None:
+        """After longer than the pool of connections tries by itself, with nobody new who asks."""
+        with cluster(durable=True) as server:
+            async with metadata(server.make_database(), patience=60.0, connections=2) as facts:
+                await asyncio.to_thread(server.stop, signal.SIGQUIT)
+                waiting = [asyncio.create_task(facts.transact(repositories.make, f"r{n}")) for n in range(4)]
+                await asyncio.sleep(7)
+                await asyncio.to_thread(server.start)
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*waiting)
+
     async def test_reads_go_on_after_a_restart(self) -> None:
         with cluster(durable=True) as server:
             url = server.make_database()
@@ -369,6 +380,17 @@ class TestPooler:
             async with facts._connection() as connection:
                 cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements")
                 assert await cursor.fetchone() == (0,)
+
+
+async def test_text_with_a_nul(database: str) -> None:
+    """PostgreSQL keeps none: nothing is found by it, and what holds it is refused."""
+    async with metadata(database) as facts:
+        await facts.transact(repositories.make, "a")
+        assert await facts.fetch("repository_id", "a\0b") == []
+        assert await tags.page(facts, "a\0", "", 10) == []
+        with pytest.raises(Unsupported, match="NUL"):
+            await facts.transact(repositories.make, "a\0b")
+        assert await repositories.page(facts, "", 10) == ["a"]
 
 
 async def test_a_password_is_asked_for_and_not_shown(postgres: Cluster) -> None:

@@ -1,5 +1,6 @@
-"""A registry in memory, and doors to it."""
+"""A registry in memory, and doors to it. With TEST_METADATA=postgresql its facts are in PostgreSQL."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,7 +9,10 @@ import httpx
 import pytest
 
 from moorage import Registry, create_app
+from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.registry.policy import Policy
+from moorage.storage.memory import MemoryBlobStore
+from tests.postgres import TEMPLATE, Cluster
 from tests.support import Repository, new_registry, served
 
 # Opens one more registry, of settings by name; a client of it.
@@ -16,9 +20,24 @@ Opener = Callable[..., Any]
 
 
 @pytest.fixture
-async def registry() -> AsyncIterator[Registry]:
+def make_registry(request: pytest.FixtureRequest) -> Callable[[Policy | None], Registry]:
+    """Makes registries that hold nothing, to be opened."""
+    if os.environ.get("TEST_METADATA") != "postgresql":
+        return new_registry
+    cluster: Cluster = request.getfixturevalue("postgres")
+
+    def make(policy: Policy | None) -> Registry:
+        url = cluster.make_database(TEMPLATE)
+        request.addfinalizer(lambda: cluster.drop(url))
+        return Registry(MemoryBlobStore(), PostgresMetadata(PostgresOptions(url=url, connections=3)), policy)
+
+    return make
+
+
+@pytest.fixture
+async def registry(make_registry: Callable[[Policy | None], Registry]) -> AsyncIterator[Registry]:
     """A registry in memory with the default policy."""
-    async with new_registry() as opened:
+    async with make_registry(None) as opened:
         yield opened
 
 
@@ -36,12 +55,12 @@ def repository(client: httpx.AsyncClient) -> Repository:
 
 
 @pytest.fixture
-async def opened() -> AsyncIterator[Opener]:
+async def opened(make_registry: Callable[[Policy | None], Registry]) -> AsyncIterator[Opener]:
     """A function that opens a registry in memory of another policy; gives a repository of it."""
     async with AsyncExitStack() as stack:
 
         async def open_one(**policy: Any) -> Repository:
-            registry = await stack.enter_async_context(new_registry(Policy(**policy)))
+            registry = await stack.enter_async_context(make_registry(Policy(**policy)))
             return Repository(await stack.enter_async_context(served(create_app(registry))))
 
         yield open_one

@@ -26,7 +26,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 from moorage.metadata.base import Arguments, Later, Query, Result, Row, Rows, Unit, load_queries
 from moorage.metadata.postgres_schema import SchemaUnknown, continue_numbers, migrate, schema_of
 from moorage.metadata.tables import PAGE, tables
-from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull
+from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull, Unsupported
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL SERIALIZABLE"
 # Each transaction that commits leaves its name. Who does not know whether it did leaves the name himself: that waits
@@ -41,6 +41,7 @@ _APART: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 # What PostgreSQL may say instead of a serialization failure; otherwise it is said again.
 _PERHAPS_APART: Final = (errors.UniqueViolation, errors.ExclusionViolation)
 _PERHAPS: Final = 4
+_TURN: Final = 1.0  # seconds
 _PAUSE: Final = 0.1  # seconds between attempts to reach the database
 _CONNECTION: Final = {
     "application_name": "moorage",
@@ -120,8 +121,7 @@ class PostgresMetadata:
             },
             min_size=min(2, self._options.connections),
             max_size=self._options.connections,
-            timeout=self._options.patience,
-            reconnect_timeout=min(5.0, self._options.patience),  # seconds; then the next who asks tries anew
+            reconnect_timeout=_TURN,
             name="moorage",
             configure=_configure,
             open=False,
@@ -141,7 +141,12 @@ class PostgresMetadata:
         async def ask() -> Sequence[Row]:
             async with self._connection() as connection:
                 cursor = connection.cursor(binary=True)
-                await cursor.execute(text, parameters)
+                try:
+                    await cursor.execute(text, parameters)
+                except psycopg.DataError:
+                    if _has_nul(parameters):  # no text here holds one, so nothing is equal to it
+                        return []
+                    raise
                 return await cursor.fetchall()
 
         return await self._patiently(ask)
@@ -229,7 +234,7 @@ class PostgresMetadata:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """A connection of the pool; raises ``_Lost`` if it is lost meanwhile."""
-        connection = await self._pool.getconn()
+        connection = await self._take()
         try:
             yield connection
         except psycopg.OperationalError as error:
@@ -241,6 +246,18 @@ class PostgresMetadata:
             raise _Lost(_reason(error)) from error
         finally:
             await self._pool.putconn(connection)
+
+    async def _take(self) -> psycopg.AsyncConnection[Any]:
+        """A free connection; raises ``PoolTimeout`` when patience is over."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._options.patience
+        while True:
+            # In turns: where the server was away, only a new asker makes the pool look for it again.
+            try:
+                return await self._pool.getconn(min(_TURN, max(0.001, until - clock())))
+            except psycopg_pool.PoolTimeout:
+                if clock() >= until:
+                    raise
 
     async def _attempt(self, unit: Callable[[], Unit[Result]]) -> Result:
         transaction = _Transaction(self._queries)
@@ -291,10 +308,12 @@ class _Transaction:
             if self._waiting or self._begun:
                 self.ending = True
                 await self._send(connection, [], commit=True)
-        except BaseException:
+        except BaseException as error:
             unit.close()
             if connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
                 await connection.rollback()
+            if isinstance(error, psycopg.DataError) and "NUL" in str(error):
+                raise Unsupported("a NUL character cannot be kept") from error
             raise
         return cast("Result", self.result)
 
@@ -342,6 +361,10 @@ def _name(at: float) -> str:
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     connection.prepared_max = None  # else those used least are dropped, which costs a round trip each
     connection.adapters.register_dumper(int, Int8BinaryDumper)  # else each size of a number is a statement of its own
+
+
+def _has_nul(parameters: Sequence[Any]) -> bool:
+    return any(isinstance(each, str) and "\0" in each for each in parameters)
 
 
 def _reason(error: Exception) -> str:

@@ -335,7 +335,9 @@ def page_of(request: Request) -> tuple[int | None, str]:
     n = request.parameter("n")
     if n is not None and not (n.isascii() and n.isdigit() and len(n) <= _DIGITS):
         raise PageInvalid(detail={"parameter": "n", "value": n[:64]})
-    return (None if n is None else int(n)), request.parameter("last") or ""
+    # No name holds a NUL, so what follows one decides nothing; not every database takes it.
+    last = (request.parameter("last") or "").partition("\0")[0]
+    return (None if n is None else int(n)), last
 
 
 def linked(
