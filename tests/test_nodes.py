@@ -1,15 +1,20 @@
 """Several server processes over one PostgreSQL."""
 
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.postgres import cluster
 from tests.server import Server
 from tests.support import CONFIG, LAYER, OCI_MANIFEST, digest_of, encode, image
 
@@ -55,6 +60,62 @@ def test_each_request_of_a_push_goes_to_another_node(
     assert one.delete("/v2/a/manifests/v1").status_code == 202
     assert other.get("/v2/a/manifests/v1").status_code == 404
     assert "nothing is wrong" in check(tmp_path, new_database)
+
+
+def push(client: httpx.Client, n: int) -> bool:
+    """Push an image as a client does that tries again; whether it was acknowledged."""
+    config = f'{{"n": {n}}}'.encode()
+    for content in (config, LAYER):
+        opened = client.post("/v2/a/blobs/uploads/")
+        if opened.status_code != 202:
+            return False
+        digest = {"digest": digest_of(content)}
+        if client.put(opened.headers["location"], params=digest, content=content).status_code != 201:
+            return False
+    put = client.put(f"/v2/a/manifests/v{n}", content=encode(image(config)), headers={"Content-Type": OCI_MANIFEST})
+    assert put.status_code in (201, 503), put.text
+    return put.status_code == 201
+
+
+def test_the_database_restarts_under_pushes(tmp_path: Path) -> None:
+    """Killed three times under four clients of two nodes: what was acknowledged is there, and all is well."""
+    with cluster(durable=True) as server, ExitStack() as stack:
+        url = server.make_database()
+        servers = [node(tmp_path, url).start() for _ in range(2)]
+        for started in servers:
+            stack.callback(started.stop)
+        clients = [stack.enter_context(httpx.Client(base_url=servers[n % 2].url, timeout=60)) for n in range(4)]
+        acknowledged: list[int] = []
+        stopping = threading.Event()
+
+        def work(number: int) -> None:
+            n = number
+            while not stopping.is_set():
+                if push(clients[number], n):
+                    acknowledged.append(n)
+                n += len(clients)
+
+        with ThreadPoolExecutor(len(clients)) as workers:
+            working = [workers.submit(work, number) for number in range(len(clients))]
+            for _ in range(3):
+                reached = len(acknowledged) + 10
+                while len(acknowledged) < reached:
+                    assert not any(each.done() for each in working)
+                    time.sleep(0.01)
+                server.stop(signal.SIGQUIT)
+                server.start()
+            reached = len(acknowledged) + 10
+            while len(acknowledged) < reached:
+                assert not any(each.done() for each in working)
+                time.sleep(0.01)
+            stopping.set()
+            for done in working:
+                done.result()
+        for n in acknowledged:
+            config = f'{{"n": {n}}}'.encode()
+            assert clients[0].get(f"/v2/a/manifests/v{n}").content == encode(image(config))
+            assert clients[1].get(f"/v2/a/blobs/{digest_of(config)}").content == config
+        assert "nothing is wrong" in check(tmp_path, url)
 
 
 @pytest.mark.parametrize(
