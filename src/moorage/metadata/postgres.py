@@ -8,6 +8,7 @@ n + 1 round trips, one that only writes costs 1, and a ``fetch``, without a tran
 
 import asyncio
 import functools
+import logging
 import random
 import secrets
 import time
@@ -81,6 +82,10 @@ class PostgresOptions:
         if self.password is not None:
             given["password"] = self.password
         return make_conninfo("", **(_CONNECTION | given))
+
+
+# A pipeline that ends with an error says so a second time, for each conflict that is then run again.
+logging.getLogger("psycopg").addFilter(lambda record: not record.msg.startswith("error ignored terminating"))
 
 
 class _Lost(Exception):
