@@ -111,6 +111,7 @@ async def test_history_endpoint(app: Repository, clock: Clock) -> None:
     rest = await described(await app.client.get(target))
     assert (await described(page))["history"] + rest["history"] == found["history"]
     detail(await app.get("_moorage/history/never"), 404, "MANIFEST_UNKNOWN")
+    detail(await app.get("_moorage/history/%C2%84?n=0"), 404, "MANIFEST_UNKNOWN")
     detail(await app.get("_moorage/history/v1?last=x"), 400, "UNSUPPORTED")
 
 

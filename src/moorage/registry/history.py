@@ -10,7 +10,7 @@ from moorage.registry.parts import ANONYMOUS, Page, Parts, page_size
 from moorage.registry.past import Past
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown, NameUnknown, PageInvalid
-from moorage.spec.names import check_new, check_tag
+from moorage.spec.names import TAG, check_new, check_tag
 
 _MOST: Final = 1000
 _EVER: Final = 1e12  # seconds since 1970, after everything
@@ -38,6 +38,8 @@ class History:
                 before = float(at), int(seq)
             except ValueError as error:
                 raise PageInvalid(detail={"parameter": "last", "value": last[:64]}) from error
+        if tag is not None and not TAG.fullmatch(tag):  # as it is for pulling
+            raise ManifestUnknown("not a tag", detail={"reference": tag[:256], "allowed": TAG.pattern})
         found = await facts.page(self._parts.metadata, repository, tag, before, limit + 1)
         if not found and not last and limit:
             if tag is None:

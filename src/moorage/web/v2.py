@@ -232,7 +232,7 @@ async def list_extensions(call: Call) -> Response:
         extensions += [
             {
                 "name": "_moorage",
-                "url": "/openapi.json",
+                "url": f"{call.options.address(call.request)}/openapi.json",
                 "description": "the history of tags",
                 "endpoints": ["_moorage/history/<tag>", "_moorage/restore/<tag>"],
             },
