@@ -105,6 +105,31 @@ async def test_answers_are_kept(tmp_path: Path) -> None:
         assert again is not first
 
 
+async def test_what_is_made_is_kept(tmp_path: Path) -> None:
+    """What is made of an answer is kept in its place, by function and parameters, until somebody commits."""
+    made = []
+
+    def digests(rows: Sequence[Row], parameters: tuple[Any, ...]) -> Row:
+        made.append(parameters)
+        return (",".join(row[0] for row in rows),)
+
+    def count(rows: Sequence[Row], parameters: tuple[Any, ...]) -> Row:
+        return (len(rows),)
+
+    async with SQLiteMetadata(tmp_path / "moorage.db") as metadata:
+        await metadata.transact(manifests, 2)
+        for digest in ("m0", "m1", "m0", "m1"):
+            assert await metadata.made(digests, "describe_by_digest", "a", digest) == (digest,)
+        assert made == [("a", "m0"), ("a", "m1")]
+        assert await metadata.made(count, "describe_by_digest", "a", "m2") == (0,)
+        await metadata.transact(run, "add_manifest", 1, "m2", "type", 1, None, None, None, 0.0, b"")
+        assert await metadata.made(count, "describe_by_digest", "a", "m2") == (1,)
+        assert await metadata.made(digests, "describe_by_digest", "a", "m0") == ("m0",)
+        assert made == [("a", "m0"), ("a", "m1"), ("a", "m0")]
+    async with SQLiteMetadata() as memory:  # where nothing is kept
+        assert await memory.made(count, "describe_by_digest", "a", "m2") == (0,)
+
+
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the kernel does not say who locks what")
 async def test_locks_outlive_a_neighbour(tmp_path: Path) -> None:
     """Of two that opened one database in one process, the first to close leaves the other's locks alone."""
@@ -166,7 +191,7 @@ def test_how_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers(Still(b"\1" * 48))
     assert all(asked(answers, (n,), [(n,)]) for n in range(5))
     assert [answers.get((n,)) for n in range(5)] == [None, None, [(2,)], [(3,)], [(4,)]]
-    assert not asked(answers, ("large",), [(b"x" * 300_000,)])
+    assert not asked(answers, ("large",), [(b"x" * 1_100_000,)])
     monkeypatch.setattr(snapshots, "_MOST_BYTES", 10_000)
     assert asked(answers, ("a",), [(b"x" * 5000,)])
     assert asked(answers, ("b",), [(b"x" * 5000,)])

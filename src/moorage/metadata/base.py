@@ -11,13 +11,14 @@ it did apart from what others did: so it changes nothing but facts, and takes no
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, runtime_checkable
 
 Row = tuple[Any, ...]
 Query = tuple[str, tuple[Any, ...]]
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 Unit = Generator[Query | list[Query], Any, Result]
+Make = Callable[[Sequence[Row], tuple[Any, ...]], Row]  # of the rows of a query and its parameters
 
 
 class Rows(NamedTuple):
@@ -65,6 +66,21 @@ class MovableMetadata(Metadata, Protocol):
 
     async def load(self, pages: AsyncIterable[Rows]) -> None:
         """Replace all facts by those of a ``dump``, all or nothing; durable on return."""
+
+
+@runtime_checkable
+class KeepingMetadata(Metadata, Protocol):
+    """``Metadata`` that keeps answers while the facts stay the same."""
+
+    async def made(self, make: Make, query: str, *parameters: Any) -> Row:
+        """What ``make``, a function that stays, makes of a query's rows; kept in their place."""
+
+
+async def made(metadata: Metadata, make: Make, query: str, *parameters: Any) -> Row:
+    """What ``make`` makes of the rows of a query that changes nothing, as of now."""
+    if isinstance(metadata, KeepingMetadata):
+        return await metadata.made(make, query, *parameters)
+    return make(await metadata.fetch(query, *parameters), parameters)
 
 
 def one(query: str, *parameters: Any) -> Unit[Row | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from moorage.metadata import manifests, tags
-from moorage.metadata.base import Metadata, Row, Unit, one, run
+from moorage.metadata.base import Metadata, Row, Unit, made, one, run
 from moorage.metadata.events import Change
 from moorage.spec import digest as digests
 from moorage.spec.descriptor import Descriptor
@@ -20,15 +20,48 @@ from moorage.spec.manifest import OCI_INDEX, Facts, parse
 from moorage.spec.names import fallback_subject_prefix, fallback_tag
 
 _AFTER_HEX = "g"
+_LARGEST = 3 * 1024 * 1024  # of annotations in a page: clients take an index of 4 MiB
+
+
+class _Entry(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
+    """A ``Descriptor`` whose annotations are JSON already."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: msgspec.Raw | None = None
+    artifact_type: str | None = None
 
 
 async def page(
     metadata: Metadata, repository: str, subject: Digest, artifact_type: str | None, last: str, limit: int
-) -> list[Descriptor]:
-    """Up to ``limit`` referrers of ``subject`` whose digest comes after ``last``."""
+) -> tuple[bytes, str | None]:
+    """An OCI index, as JSON, of up to ``limit`` referrers of ``subject`` whose digest comes after ``last``.
+
+    With it comes the digest after which there are more, None if there are none.
+    """
     tag = fallback_tag(subject)
-    rows = await metadata.fetch("page_referrers", repository, subject, tag, last, artifact_type, limit)
-    return [_descriptor(row) for row in rows]
+    index, more = await made(
+        metadata, _index, "page_referrers", repository, subject, tag, last, artifact_type, limit + 1
+    )
+    return index, more
+
+
+def _index(rows: Sequence[Row], parameters: tuple[Any, ...]) -> Row:
+    """A page of the rows of one more than are asked for, which tells whether there are more."""
+    entries: list[_Entry] = []
+    room = _LARGEST
+    for digest, media_type, size, artifact_type, annotations in rows[: parameters[-1] - 1]:
+        if annotations:
+            room -= len(annotations)
+            if room < 0 and entries:
+                break
+            notes = msgspec.Raw(annotations)
+        else:
+            notes = None
+        entries.append(_Entry(media_type, digest, size, notes, artifact_type))
+    more = entries[-1].digest if len(rows) > len(entries) > 0 else None
+    return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}), more
 
 
 def is_list(facts: Facts, pushed_tags: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ _SALTS: Final = slice(32, 40)
 _NO_SALTS: Final = bytes(8)
 _MOST_BYTES: Final = 8 * 1024 * 1024
 _MOST_ENTRIES: Final = 8192
-_LARGEST: Final = 256 * 1024  # bytes of an answer
+_LARGEST: Final = 1024 * 1024  # bytes of an answer
 _ENTRY: Final = 600  # bytes that one takes beside its content, about
 
 Key = tuple[Any, ...]

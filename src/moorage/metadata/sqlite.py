@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, S
 from pathlib import Path
 from typing import Any, Final, Generic, Self
 
-from moorage.metadata.base import Arguments, Result, Row, Rows, Unit, load_migrations, load_queries
+from moorage.metadata.base import Arguments, Make, Result, Row, Rows, Unit, load_migrations, load_queries
 from moorage.metadata.snapshots import Answers, WalIndex
 from moorage.metadata.tables import PAGE, tables
 from moorage.spec.errors import ServiceUnavailable, StorageFull
@@ -124,6 +124,15 @@ class SQLiteMetadata:
             rows = self._reader.execute(self._queries[query], parameters).fetchall()
             self._answers.keep(key, rows)
         return rows
+
+    async def made(self, make: Make, query: str, *parameters: Any) -> Row:
+        if self._answers is None:
+            return make(await self.fetch(query, *parameters), parameters)
+        rows = self._answers.get(key := (make, query, parameters))
+        if rows is None:
+            rows = [make(await self.fetch(query, *parameters), parameters)]  # which does not let others run
+            self._answers.keep(key, rows)
+        return rows[0]
 
     async def ahead(self) -> float:
         return 0.0

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from moorage.metadata import referrers, repositories, tags
 from moorage.registry.parts import Page, Parts, as_digest, page_size
 from moorage.spec.descriptor import Descriptor
@@ -11,7 +13,6 @@ from moorage.spec.errors import NameUnknown
 
 Seen = Callable[[str], Awaitable[bool]]
 _SCANNED = 256  # names looked at in one go
-_REFERRERS_LARGEST = 3 * 1024 * 1024  # of annotations in a page: clients take an index of 4 MiB
 
 
 class Tags:
@@ -72,17 +73,28 @@ class Referrers:
         last: str = "",
     ) -> Page[Descriptor]:
         """Up to ``n`` referrers after the one whose digest is ``last``; an unknown subject or repository has none."""
+        index, more = await self.index(repository, subject, artifact_type, n=n, last=last)
+        return Page(_decode(index).manifests, more)
+
+    async def index(
+        self,
+        repository: str,
+        subject: Digest | str,
+        artifact_type: str | None = None,
+        *,
+        n: int | None = None,
+        last: str = "",
+    ) -> tuple[bytes, str | None]:
+        """The same as an OCI index in JSON, and where the next page starts."""
         limit = page_size(n, self._parts.policy.referrers_page)
-        subject = as_digest(subject)
-        found = await referrers.page(self._parts.metadata, repository, subject, artifact_type, last, limit + 1)
-        room, fitting = _REFERRERS_LARGEST, 0
-        for each in found[:limit]:
-            room -= sum(len(key) + len(value) for key, value in (each.annotations or {}).items())
-            if room < 0 and fitting:
-                break
-            fitting += 1
-        more = len(found) > fitting > 0
-        return Page(found[:fitting], found[fitting - 1].digest if more else None)
+        return await referrers.page(self._parts.metadata, repository, as_digest(subject), artifact_type, last, limit)
+
+
+class _Index(msgspec.Struct):
+    manifests: list[Descriptor]
+
+
+_decode = msgspec.json.Decoder(_Index).decode
 
 
 def _cut(found: list[str], limit: int) -> Page[str]:

@@ -209,13 +209,12 @@ async def list_repositories(call: Call) -> Response:
 async def list_referrers(call: Call) -> Response:
     n, last = page_of(call.request)
     wanted = call.request.parameter("artifactType") or None
-    page = await call.registry.referrers.list(call.repository, call.reference, wanted, n=n, last=last)
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.items}
-    response = json_response(index, content_type=OCI_INDEX)
+    index, more = await call.registry.referrers.index(call.repository, call.reference, wanted, n=n, last=last)
+    response = Response(200, [(b"content-type", OCI_INDEX.encode()), (b"content-length", b"%d" % len(index))], index)
     if wanted:
         response.add("OCI-Filters-Applied", "artifactType")
-    more = [("artifactType", wanted)] if wanted else []
-    return linked(call, response, f"{call.repository}/referrers/{call.reference}", n, page.last, more)
+    kept = [("artifactType", wanted)] if wanted else []
+    return linked(call, response, f"{call.repository}/referrers/{call.reference}", n, more, kept)
 
 
 async def list_extensions(call: Call) -> Response:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, repositories, tags, uploads
@@ -407,19 +408,20 @@ class MetadataContract:
         for each in [subject, *notes]:
             await metadata.transact(manifest_changes.push, each, CHANGE)
 
-        async def page(last: str) -> list[str]:
-            found = await referrers.page(metadata, REPOSITORY, subject.digest, None, last, 3)
-            return [each.digest for each in found]
+        async def page(last: str = "", kind: str | None = None, limit: int = 3) -> list[str]:
+            index, more = await referrers.page(metadata, REPOSITORY, subject.digest, kind, last, limit)
+            found = [each["digest"] for each in msgspec.json.decode(index)["manifests"]]
+            assert more in (None, found[-1] if found else None)
+            return found
 
         assert await _walk(page) == sorted(note.digest for note in notes)
         kind = "application/vnd.example.note"
-        assert len(await referrers.page(metadata, REPOSITORY, subject.digest, kind, "", 10)) == 7
-        assert await referrers.page(metadata, REPOSITORY, subject.digest, "other", "", 10) == []
+        assert len(await page(kind=kind, limit=7)) == 7
+        assert await page(kind="other") == []
         await metadata.transact(
             manifest_changes.delete, REPOSITORY, notes[0].digest, ALWAYS, CHANGE, referenced=False
         )
-        left = await referrers.page(metadata, REPOSITORY, subject.digest, kind, "", 10)
-        assert notes[0].digest not in [each.digest for each in left]
+        assert await page(kind=kind, limit=10) == sorted(note.digest for note in notes[1:])
         assert await tags.page(metadata, REPOSITORY, "", 10) == ["v1"]
         with pytest.raises(ManifestUnknown):
             await manifests.find(metadata, REPOSITORY, fallback_tag(subject.digest), None)
