@@ -179,12 +179,13 @@ async def test_pages_through_link(opened: Opener, query: str) -> None:
     assert pages >= 3
 
 
-async def test_pages_of_large_annotations(repository: Repository) -> None:
+@pytest.mark.parametrize("filling", ["x" * 1_500_000, "値" * 500_000], ids=["latin", "japanese"])
+async def test_pages_of_large_annotations(repository: Repository, filling: str) -> None:
     """A page stays below the 4 MiB that clients take, however large the annotations; nothing is left out."""
     subject = await repository.push_image("latest")
     expected = set()
     for n in range(5):
-        notes = {"n": str(n), "filling": "x" * 1_500_000}
+        notes = {"n": str(n), "filling": filling}
         expected.add((await repository.push_artifact(subject, SBOM, annotations=notes))["digest"])
     url, found = repository.at(f"referrers/{subject['digest']}"), []
     while url:

@@ -20,7 +20,7 @@ from moorage.spec.manifest import OCI_INDEX, Facts, parse
 from moorage.spec.names import fallback_subject_prefix, fallback_tag
 
 _AFTER_HEX = "g"
-_LARGEST = 3 * 1024 * 1024  # of annotations in a page: clients take an index of 4 MiB
+_LARGEST = 3 * 1024 * 1024  # bytes of annotations in a page: clients take an index of 4 MiB
 
 
 class _Entry(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
@@ -52,14 +52,11 @@ def _index(rows: Sequence[Row], parameters: tuple[Any, ...]) -> Row:
     entries: list[_Entry] = []
     room = _LARGEST
     for digest, media_type, size, artifact_type, annotations in rows[: parameters[-1] - 1]:
-        if annotations:
-            room -= len(annotations)
-            if room < 0 and entries:
-                break
-            notes = msgspec.Raw(annotations)
-        else:
-            notes = None
-        entries.append(_Entry(media_type, digest, size, notes, artifact_type))
+        notes = annotations.encode() if annotations else b""
+        room -= len(notes)
+        if room < 0 and entries:
+            break
+        entries.append(_Entry(media_type, digest, size, msgspec.Raw(notes) if notes else None, artifact_type))
     more = entries[-1].digest if len(rows) > len(entries) > 0 else None
     return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}), more
 
