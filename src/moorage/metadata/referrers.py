@@ -33,6 +33,12 @@ class _Entry(msgspec.Struct, rename="camel", omit_defaults=True, gc=False):
     artifact_type: str | None = None
 
 
+class _Index(msgspec.Struct):
+    """What ``page`` gives, read again."""
+
+    manifests: list[Descriptor]
+
+
 async def page(
     metadata: Metadata, repository: str, subject: Digest, artifact_type: str | None, last: str, limit: int
 ) -> tuple[bytes, str | None]:
@@ -45,6 +51,11 @@ async def page(
         metadata, _index, "page_referrers", repository, subject, tag, last, artifact_type, limit + 1
     )
     return index, more
+
+
+def listed(index: bytes) -> list[Descriptor]:
+    """The referrers that are in what ``page`` gave."""
+    return msgspec.json.decode(index, type=_Index).manifests
 
 
 def _index(rows: Sequence[Row], parameters: tuple[Any, ...]) -> Row:

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from moorage.metadata import referrers, repositories, tags
 from moorage.registry.parts import Page, Parts, as_digest, page_size
 from moorage.spec.descriptor import Descriptor
@@ -74,7 +72,7 @@ class Referrers:
     ) -> Page[Descriptor]:
         """Up to ``n`` referrers after the one whose digest is ``last``; an unknown subject or repository has none."""
         index, more = await self.index(repository, subject, artifact_type, n=n, last=last)
-        return Page(_decode(index).manifests, more)
+        return Page(referrers.listed(index), more)
 
     async def index(
         self,
@@ -88,13 +86,6 @@ class Referrers:
         """The same as an OCI index in JSON, and where the next page starts."""
         limit = page_size(n, self._parts.policy.referrers_page)
         return await referrers.page(self._parts.metadata, repository, as_digest(subject), artifact_type, last, limit)
-
-
-class _Index(msgspec.Struct):
-    manifests: list[Descriptor]
-
-
-_decode = msgspec.json.Decoder(_Index).decode
 
 
 def _cut(found: list[str], limit: int) -> Page[str]:
