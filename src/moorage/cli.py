@@ -334,6 +334,59 @@ def migrate(
     _transfer(source, target, jobs)
 
 
+@app.command(name="import")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A storage tree of distribution, an OCI image layout or a folder of them, a tar of docker save.",
+        ),
+    ],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+    repository: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the repository; of several, what stands before their names."),
+    ] = None,
+    jobs: Jobs = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+) -> None:
+    """Take in what another registry or program stores; a registry may serve the root meanwhile.
+
+    Every digest is verified; what is missing or damaged is listed, and the exit code then is 1. Done again, it takes
+    what came since.
+    """
+    from moorage.import_commands import import_ as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root, "metadata": metadata}
+    options: dict[str, Any] = {"name": repository, "jobs": jobs, "dry_run": dry_run}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), source, **options))))
+
+
+@app.command()
+def export(
+    references: Annotated[
+        list[str],
+        typer.Argument(metavar="REFERENCE...", help="REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, several."),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The layout; made if it is not there.")],
+    *,
+    storage: Storage = None,
+    root: Root = None,
+    metadata: Metadata = None,
+    config: Config = None,
+) -> None:
+    """Write an OCI image layout, with all that refers to what is exported; what is there is not written again."""
+    from moorage.import_commands import export as run  # noqa: PLC0415
+
+    settings = {"storage": storage, "root": root, "metadata": metadata}
+    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references, folder))))
+
+
 def _transfer(source: Any, target: Any, jobs: int) -> None:
     from moorage.transfer_commands import described, transfer  # noqa: PLC0415
 

@@ -1,0 +1,65 @@
+"""``moorage import`` and ``export``: content from other registries and programs, and for them."""
+
+import tarfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+
+from moorage.build import registry_of
+from moorage.config import Settings, SettingsError
+from moorage.content_commands import opened, tell
+from moorage.registry.explain import Subject
+from moorage.registry.exports import Export
+from moorage.registry.imports import Import, Imported
+from moorage.storage.trees import FolderTree, open_tree
+
+
+async def import_(settings: Settings, source: Path, *, name: str | None, jobs: int, dry_run: bool) -> int:
+    """``moorage import``; 1 if something did not come. Raises ``SettingsError``."""
+    if settings.in_memory:
+        raise SettingsError(f"storage = {settings.storage!r}: allowed: whatever outlives its process")
+    try:
+        tree = open_tree(source)
+    except (tarfile.TarError, FileNotFoundError) as error:
+        raise SettingsError(f"{source}: {error}; allowed: a folder or a tar") from error
+    bar = Console(stderr=True)
+    async with registry_of(settings, housekeeping=False) as registry:
+        with bar.status("looking") as status:
+
+            def told(so_far: Imported) -> None:
+                if bar.is_terminal:
+                    status.update(escape(_line(so_far)))
+
+            done = await Import(registry, tree, name=name, jobs=jobs, dry_run=dry_run, told=told).run()
+    for each in done.problems:
+        tell(f"left out: {each}")
+    tell(("would be imported: " if dry_run else "") + _line(done))
+    return 1 if done.problems else 0
+
+
+def _line(done: Imported) -> str:
+    return (
+        f"{done.repositories} repositories: {done.manifests} manifests, {done.tags} tags, {done.blobs} blobs read "
+        f"({decimal(done.size)}), {done.mounted} mounted; {done.kept} were there, {len(done.problems)} left out"
+    )
+
+
+async def export(settings: Settings, references: list[str], folder: Path) -> int:
+    """``moorage export``; 1 if something of it is damaged. Raises ``SettingsError``."""
+    subjects = [Subject.parse(each) for each in references]
+    for reference, subject in zip(references, subjects, strict=True):
+        if subject.repository is None:
+            raise SettingsError(f"{reference}: allowed: REPOSITORY, REPOSITORY:TAG, REPOSITORY@DIGEST")
+    bar = Console(stderr=True)
+    async with opened(settings) as registry:
+        with bar.status(f"writing {escape(str(folder))}"):
+            done = await Export(registry, FolderTree(folder), subjects).run()
+    for each in done.problems:
+        tell(f"left out: {each}")
+    tell(
+        f"{folder}: {done.manifests} manifests and {done.blobs} blobs written ({decimal(done.size)}), "
+        f"{done.kept} were there"
+    )
+    return 1 if done.problems else 0

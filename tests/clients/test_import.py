@@ -1,0 +1,263 @@
+"""What real programs stored is taken in byte for byte, what is broken is named, and real programs read an export."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import support
+from tests.buckets import free_port
+from tests.clients.kit import Door, Home, Layout, assert_same, tool
+from tests.clients.test_skopeo import FROM, KEEP, TO
+from tests.server import running
+from tests.support import CONFIG, EMPTY, LAYER, OCI_INDEX, OCI_MANIFEST, digest_of, encode, eventually
+from tests.test_cli import run as moorage
+
+pytestmark = pytest.mark.clients
+REPOSITORY = "library/app"
+
+
+@contextmanager
+def distribution(program: str, folder: Path) -> Iterator[Door]:
+    """A registry of distribution over ``folder/tree``."""
+    port = free_port()
+    settings = folder / "config.yml"
+    settings.write_text(
+        "version: 0.1\nlog: {accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'tree'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([tool(program), "serve", settings], stdout=log, stderr=log)
+    try:
+        door = Door(f"http://127.0.0.1:{port}")
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{door.url}/v2/", trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(answers, f"{program} answers")
+        yield door
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def put(door: Door, reference: str, content: bytes, media_type: str) -> None:
+    url = f"{door.url}/v2/{REPOSITORY}/manifests/{reference}"
+    answer = httpx.put(url, content=content, headers={"content-type": media_type}, trust_env=False)
+    assert answer.status_code == 201, answer.text
+
+
+def push_blob(door: Door, content: bytes) -> None:
+    start = httpx.post(f"{door.url}/v2/{REPOSITORY}/blobs/uploads/", trust_env=False)
+    url = httpx.URL(door.url).join(start.headers["location"]).copy_merge_params({"digest": digest_of(content)})
+    assert httpx.put(url, content=content, trust_env=False).status_code == 201
+
+
+@pytest.fixture(scope="module", params=["docker-registry", "registry"])
+def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run: Home, multi: Layout) -> Path:
+    """The storage tree of distribution: two platforms, schema 2, a signature, a referrer and its fallback tag."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with distribution(request.param, folder) as door:
+        at = f"docker://{door.url.removeprefix('http://')}/{REPOSITORY}"
+        source = f"oci:{multi.root}:multi"
+        run("skopeo", "copy", "--all", KEEP, TO, source, f"{at}:multi")
+        run("skopeo", "copy", "--format", "v2s2", TO, source, f"{at}:schema2")
+        run("skopeo", "copy", "--all", KEEP, TO, source, f"{at.removesuffix('app')}deep/er:v1")
+        for content in (CONFIG, LAYER, EMPTY):
+            push_blob(door, content)
+        image = encode(support.image())
+        put(door, "v1", image, OCI_MANIFEST)
+        put(door, digest_of(image).replace(":", "-") + ".sig", encode(support.image(layers=[EMPTY])), OCI_MANIFEST)
+        referrer = encode(support.artifact(subject=support.descriptor(image, OCI_MANIFEST)))
+        put(door, digest_of(referrer), referrer, OCI_MANIFEST)
+        listing = encode(support.index([support.descriptor(referrer, OCI_MANIFEST)]))
+        put(door, digest_of(image).replace(":", "-"), listing, OCI_INDEX)
+        tags = {tag: door.digest(REPOSITORY, tag) for tag in door.tags(REPOSITORY)}
+    assert len(tags) == 5
+    (folder / "tags.json").write_text(json.dumps(tags))
+    return folder / "tree"
+
+
+@pytest.fixture
+def broken(tree: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return Path(shutil.copytree(tree, tmp_path / "broken"))
+
+
+def data(tree: Path, digest: str) -> Path:
+    encoded = digest.partition(":")[2]
+    return tree / "docker/registry/v2/blobs/sha256" / encoded[:2] / encoded / "data"
+
+
+def links(tree: Path) -> Path:
+    return tree / "docker/registry/v2/repositories" / REPOSITORY / "_manifests"
+
+
+def imported(source: Path, root: Path, *options: str, code: int = 0) -> str:
+    done = moorage("import", source, "--root", root, *options)
+    assert (done.returncode, done.stderr) == (code, "")
+    return done.stdout
+
+
+def digests_of(door: Door, repository: str, digest: str) -> Iterator[str]:
+    """A manifest and all that it needs, each of which the door gives byte for byte."""
+    document = json.loads(door.manifest(repository, digest))
+    yield digest
+    for child in document.get("manifests", []):
+        yield from digests_of(door, repository, child["digest"])
+    for each in [*([document["config"]] if "config" in document else []), *document.get("layers", [])]:
+        assert door.blob(repository, each["digest"]) == each["digest"]
+
+
+def test_tree_of_distribution(tree: Path, multi: Layout, tmp_path: Path) -> None:
+    """Every tag and digest pulls, referrers answer, a server may serve; a second import reads nothing."""
+    root = tmp_path / "root"
+    image = digest_of(encode(support.image()))
+    tags = json.loads((tree.parent / "tags.json").read_text())
+    with running(root) as server:
+        door = Door(server.url)
+        would = imported(tree, root, "--dry-run")
+        assert would.startswith("would be imported: 2 repositories")
+        assert door.tags(REPOSITORY) == []
+        line = imported(tree / "docker", root)
+        assert line == would.removeprefix("would be imported: ")
+        for tag, digest in tags.items():
+            assert door.digest(REPOSITORY, tag) == digest
+            assert list(digests_of(door, REPOSITORY, digest))
+        door.assert_holds(REPOSITORY, "multi", multi)
+        door.assert_holds("library/deep/er", "v1", multi)
+        (entry,) = door.referrers(REPOSITORY, image)
+        assert entry["artifactType"] == "application/vnd.example.sbom"
+        again = imported(tree / "docker/registry/v2", root)
+        assert "0 manifests, 0 tags, 0 blobs read (0 bytes), 0 mounted" in again
+    assert "nothing is wrong" in moorage("check", "--full", "--root", root).stdout
+    assert "by import" in moorage("history", f"{REPOSITORY}:v1", "--root", root).stdout
+
+
+def test_export_and_back(tree: Path, run: Home, multi: Layout, tmp_path: Path) -> None:
+    """skopeo reads what is exported; imported again, each tag names the same digest and referrers are there."""
+    root, layout, again = (tmp_path / each for each in ("root", "layout", "again"))
+    imported(tree, root, "--repository", "old")
+    name = f"old/{REPOSITORY}"
+    done = moorage("export", f"{name}:multi", layout, "--root", root)
+    assert (done.returncode, done.stderr) == (0, "")
+    run("skopeo", "copy", "--all", KEEP, f"oci:{layout}:multi", f"oci:{tmp_path / 'copy'}:multi")
+    assert_same(Layout(tmp_path / "copy", "multi"), multi)
+    assert moorage("export", name, layout, "--root", root).returncode == 0
+    assert " 0 manifests and 0 blobs written" in moorage("export", name, layout, "--root", root).stdout
+    imported(layout, again, "--repository", "new")
+    tags = json.loads((tree.parent / "tags.json").read_text())
+    with running(again) as server:
+        door = Door(server.url)
+        assert {tag: door.digest("new", tag) for tag in door.tags("new")} == tags
+        assert len(door.referrers("new", tags["v1"])) == 1
+
+
+def test_broken_tree(tree: Path, broken: Path, multi: Layout, tmp_path: Path) -> None:
+    """What is missing, damaged or empty is named, and the rest comes; once mended, it comes, too."""
+    root = tmp_path / "root"
+    tags = json.loads((tree.parent / "tags.json").read_text())
+    signature = next(tag for tag in tags if tag.endswith(".sig"))
+    data(broken, digest_of(LAYER)).unlink()
+    for digest in (digest_of(EMPTY), tags["schema2"]):
+        content = data(broken, digest).read_bytes()
+        data(broken, digest).write_bytes(content[:-1] + b"!")
+    (links(broken) / "tags" / "multi" / "current" / "link").write_bytes(b"")
+    said = imported(broken, root, code=1)
+    for digest in (digest_of(LAYER), digest_of(EMPTY), tags["schema2"]):
+        assert f"left out: {REPOSITORY}@{digest}: " in said
+    assert "multi/current/link is empty" in said
+    lost = {"v1", "schema2", signature}
+    for tag in lost:
+        assert f"left out: {REPOSITORY}:{tag}: names {tags[tag]}, which did not come" in said
+    with running(root) as server:
+        door = Door(server.url)
+        assert sorted(door.tags(REPOSITORY)) == sorted(tags.keys() - lost - {"multi"})
+        door.assert_holds(REPOSITORY, multi.digest, multi)
+        door.assert_holds("library/deep/er", "v1", multi)
+        imported(tree, root)
+        assert {tag: door.digest(REPOSITORY, tag) for tag in tags} == tags
+    assert "nothing is wrong" in moorage("check", "--full", "--root", root).stdout
+
+
+def diff_ids(image: Layout) -> list[str]:
+    """The digests of an image's layers as they are unpacked."""
+    configuration = image.manifest(image.manifest(image.digest)["config"]["digest"])
+    found: list[str] = configuration["rootfs"]["diff_ids"]
+    return found
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive", "docker-archive"])
+def test_what_skopeo_writes(form: str, run: Home, image: Layout, tmp_path: Path) -> None:
+    """A layout, a tar of one, and docker's archive, whose image has other layers but the same content."""
+    target, root = tmp_path / "image.tar", tmp_path / "root"
+    name = "example.org/library/app:v7" if form == "docker-archive" else "v7"
+    run("skopeo", "copy", f"oci:{image.root}:{image.tag}", f"{form}:{target}:{name}")
+    options = [] if form == "docker-archive" else ["--repository", REPOSITORY]
+    assert "1 repositories: 1 manifests, 1 tags" in imported(target, root, *options)
+    assert "0 manifests, 0 tags, 0 blobs read" in imported(target, root, *options)
+    with running(root) as server:
+        door = Door(server.url)
+        assert door.tags(REPOSITORY) == ["v7"]
+        if form != "docker-archive":
+            door.assert_holds(REPOSITORY, "v7", image)
+        at = f"docker://{server.host}/{REPOSITORY}:v7"
+        run("skopeo", "copy", FROM, at, f"oci:{tmp_path / 'pulled'}:v7")
+        assert diff_ids(Layout(tmp_path / "pulled", "v7")) == diff_ids(image)
+
+
+def test_folder_of_layouts(run: Home, image: Layout, multi: Layout, tmp_path: Path) -> None:
+    """As zot and olareg keep them; a blob that two repositories share is mounted."""
+    for name, source in (("a", multi), ("a/b", multi), ("c", image)):
+        (tmp_path / "zot" / name).mkdir(parents=True)
+        run("skopeo", "copy", "--all", KEEP, f"oci:{source.root}:{source.tag}", f"oci:{tmp_path / 'zot' / name}:v1")
+    said = imported(tmp_path / "zot", tmp_path / "root", "--repository", "z")
+    assert said.startswith("3 repositories: 7 manifests, 3 tags")
+    assert ", 0 mounted" not in said
+    with running(tmp_path / "root") as server:
+        door = Door(server.url)
+        for name, source in (("a", multi), ("a/b", multi), ("c", image)):
+            door.assert_holds(f"z/{name}", "v1", source)
+
+
+def test_schema_1_is_left_out(broken: Path, tmp_path: Path) -> None:
+    """What no client pulls any more is named."""
+    content = b'{"schemaVersion": 1, "name": "app", "tag": "old", "fsLayers": [], "history": []}'
+    digest = digest_of(content)
+    for path in ("revisions/" + digest.replace(":", "/"), "tags/old/current"):
+        (links(broken) / path).mkdir(parents=True)
+        (links(broken) / path / "link").write_text(digest)
+    data(broken, digest).parent.mkdir(parents=True)
+    data(broken, digest).write_bytes(content)
+    said = imported(broken, tmp_path / "root", code=1)
+    assert f"left out: {REPOSITORY}@{digest}: a manifest of schema 1" in said
+    assert said.count("left out: ") == 2
+
+
+def test_killed(tree: Path, tmp_path: Path) -> None:
+    """Killed in the middle, it is done again to the end."""
+    root = tmp_path / "root"
+    tags = json.loads((tree.parent / "tags.json").read_text())
+    for reached in range(1, 9, 2):
+        command = [sys.executable, "-m", "moorage", "import", str(tree), "--root", str(root), "--jobs", "1"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        eventually(
+            lambda: process.poll() is not None or len(list((root / "blobs").glob("??/*"))) >= reached,  # noqa: B023
+            "something came",
+        )
+        process.kill()
+        process.wait()
+    imported(tree, root)
+    assert "nothing is wrong" in moorage("check", "--full", "--root", root).stdout
+    with running(root) as server:
+        door = Door(server.url)
+        assert {tag: door.digest(REPOSITORY, tag) for tag in tags} == tags
