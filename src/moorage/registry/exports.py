@@ -56,8 +56,14 @@ class Export:
     async def run(self) -> Exported:
         """Do it; the index is written last. Raises ``NameUnknown``, ``ManifestUnknown`` for what is not there."""
         if await self._folder.size("index.json") is not None:
-            for entry in json.loads(await read_whole(self._folder, "index.json", _LONGEST))["manifests"]:
-                self._entries[entry["digest"], (entry.get("annotations") or {}).get(REF_NAME, "")] = entry
+            content = await read_whole(self._folder, "index.json", _LONGEST)
+            try:
+                for entry in json.loads(content)["manifests"]:
+                    self._entries[entry["digest"], (entry.get("annotations") or {}).get(REF_NAME, "")] = entry
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RuntimeError(
+                    "the folder's index.json is no index; allowed: a layout, or a new folder"
+                ) from error
         for subject in self._subjects:
             repository = subject.repository or ""
             async for tag, digest in self._roots(subject):

@@ -125,8 +125,12 @@ class _Taken:
         for tag in tags:
             if digest not in self.there:
                 self._problem(f":{tag}", f"names {digest}, which did not come")
-            elif not await self._names(tag, digest):
-                await self._tag(digest, tag)
+                continue
+            try:
+                if not await self._names(tag, digest):
+                    await self._tag(digest, tag)
+            except RegistryError as error:
+                self._failed(f":{tag}", error)
 
     async def _once(self, digest: Digest, take: Callable[[], Awaitable[None]]) -> None:
         if (known := self.under_way.get(digest)) is not None:
@@ -135,6 +139,8 @@ class _Taken:
         future = self.under_way[digest] = asyncio.get_running_loop().create_future()
         try:
             await take()
+        except RegistryError as error:
+            self._failed(f"@{digest}", error)
         finally:
             future.set_result(None)
 
@@ -163,8 +169,7 @@ class _Taken:
                 return
         else:
             named = tags[:1] if listing else []
-            if not await self._put(digest, content, named):
-                return
+            await self._put(digest, content, named)
             self.done.tags += len(named)
         self.done.manifests += 1
         self.there.add(digest)
@@ -236,17 +241,11 @@ class _Taken:
     async def _tag(self, digest: Digest, tag: str) -> None:
         if not self.dry_run:
             content = (await self.registry.manifests.get(self.origin.repository, digest)).content
-            if not await self._put(digest, content or b"", [tag]):
-                return
+            await self._put(digest, content or b"", [tag])
         self.done.tags += 1
 
-    async def _put(self, digest: Digest, content: bytes, tags: list[str]) -> bool:
-        try:
-            await self.registry.manifests.put(self.origin.repository, digest, content, also=tags, actor=ACTOR)
-        except RegistryError as error:
-            self._failed(f":{tags[0]}" if tags else f"@{digest}", error)
-            return False
-        return True
+    async def _put(self, digest: Digest, content: bytes, tags: list[str]) -> None:
+        await self.registry.manifests.put(self.origin.repository, digest, content, also=tags, actor=ACTOR)
 
     async def _has(self, digest: Digest) -> bool:
         try:
