@@ -3,12 +3,13 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from moorage import Registry
+from moorage import Registry, Settings, create_app
 from moorage.metadata import blobs, manifest_changes, manifests, repositories, tags, uploads
 from moorage.metadata.base import Unit, later, load_migrations, one, run
 from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
@@ -18,9 +19,10 @@ from moorage.spec.manifest import OCI_MANIFEST
 from moorage.storage.memory import MemoryBlobStore
 from moorage.testing.contract.facts import CHANGE, DIGEST
 from moorage.testing.contract.units import REPOSITORY, add_bytes, pushed, received, session
+from tests.login import basic
 from tests.postgres import Cluster, cluster
 from tests.relay import Relay, relay
-from tests.support import CONFIG, LAYER, digest_of, encode, image, pieces
+from tests.support import CONFIG, LAYER, digest_of, encode, errors, image, pieces, served
 
 
 def metadata(url: str, **options: Any) -> PostgresMetadata:
@@ -406,3 +408,13 @@ async def test_a_password_is_asked_for_and_not_shown(postgres: Cluster) -> None:
         async with PostgresMetadata(PostgresOptions(url=url, password=password)) as facts:
             await facts.transact(repositories.make, "a")
     postgres.drop(locked)
+
+
+async def test_text_that_it_cannot_hold(new_database: str, tmp_path: Path) -> None:
+    """A NUL, in whatever part of a request, is the client's mistake; it is no failure of the server."""
+    settings = Settings(metadata=new_database, root=str(tmp_path), authentication=["users"], open_access=True)
+    app = create_app(settings=settings)
+    async with served(app) as client:
+        refused = await client.get("/v2/", headers=basic("a\0b", "sesame"))
+        errors(refused, 400, "UNSUPPORTED")
+    await app.aclose()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from moorage import Registry, create_app, open_registry
-from moorage.auth.base import Challenge, Credentials, Identity
+from moorage.auth.base import Challenge, Credentials, Decision, Identity
 from moorage.auth.rules import Rule, Rules
 from moorage.spec.actions import Action
 from moorage.spec.errors import Unauthorized
@@ -366,8 +366,8 @@ async def test_mount_takes_from_what_may_be_pulled(guarded: Guarded) -> None:
 
 
 async def test_mount_finds_the_one_that_may_be_pulled_among_many(guarded: Guarded) -> None:
-    """Without ``from`` every repository that holds the blob is considered, however many are hidden."""
-    for n in range(150):
+    """Without ``from`` repositories that hold the blob are considered beyond those that are hidden."""
+    for n in range(98):
         await guarded.registry.blobs.mount(f"hidden/n{n:03}", digest_of(LAYER), HELD)
     await guarded.registry.blobs.mount("zoo/seen", digest_of(LAYER), HELD)
     client = await guarded.client(allow("alice", "zoo/seen", Action.PULL), allow("alice", "mine/**"))
@@ -547,3 +547,40 @@ async def test_certificate_of_the_transport(guarded: Guarded) -> None:
     for extensions, status in (({"moorage.certificate": certificate}, 200), ({}, 401)):
         exchange = await Exchange(app, "GET", f"/v2/{HELD}/tags/list", scope={"extensions": extensions}).run()
         assert exchange.response.status_code == status
+
+
+async def test_a_page_of_another_site(guarded: Guarded) -> None:
+    """What a foreign page lets a browser send is refused, whatever the browser knows of its user; reading is not."""
+    client = await guarded.client(allow("ann", "**"))
+    path = f"/v2/{HELD}/blobs/uploads/"
+    foreign = (
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": HOST},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+    )
+    for headers in foreign:
+        refused = await client.post(path, headers=basic("ann") | headers)
+        errors(refused, 403, "DENIED")
+        assert (await client.get(f"/v2/{HELD}/tags/list", headers=basic("ann") | headers)).status_code == 200
+    for headers in ({}, {"origin": HOST}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert (await client.post(path, headers=basic("ann") | headers)).status_code == 202
+
+
+async def test_a_mount_looks_at_few(guarded: Guarded) -> None:
+    """However many repositories hold a blob, few are looked at for one that may be pulled."""
+    asked: list[str] = []
+
+    class Counting(Rules):
+        def decide(self, identity: Identity, action: Action, repository: str | None) -> Decision:
+            if action is Action.PULL:
+                asked.append(str(repository))
+            return super().decide(identity, action, repository)
+
+    for number in range(150):
+        await guarded.registry.blobs.mount(f"hidden/{number}", digest_of(LAYER), HELD)
+    rules = Counting([allow("ann", "ann/**")])
+    app = create_app(guarded.registry, authenticators=[Names()], authorizer=rules)
+    async with served(app) as client:
+        opened = await client.post(f"/v2/ann/app/blobs/uploads/?mount={digest_of(LAYER)}", headers=basic("ann"))
+    assert (opened.status_code, len(asked)) == (202, 100)

@@ -149,3 +149,11 @@ async def test_nothing_of_it_in_an_open_registry(registry: Registry) -> None:
     """Where everyone may do everything there is nothing to manage."""
     async with served(create_app(registry)) as open_to_all:
         errors(await open_to_all.get("/api/keys"), 404, "UNSUPPORTED")
+
+
+async def test_an_end_that_no_calendar_has(client: httpx.AsyncClient) -> None:
+    """A key that would outlast every date is refused, since nothing could list it."""
+    body = {"name": "ci", "scope": ["a:pull"], "expires_in": 1e300}
+    refused = await client.post("/api/keys", headers=ROOT, json=body)
+    errors(refused, 400, "UNSUPPORTED")
+    assert (await client.get("/api/keys", headers=ROOT)).json() == {"keys": []}

@@ -150,3 +150,10 @@ async def test_restore_of_what_cannot_be(app: Repository, to: str, status: int, 
     """It is said what was wrong, and nothing changes."""
     detail(await app.client.post(app.at(f"_moorage/restore/v1?to={to}")), status, code)
     assert (await app.get("manifests/v1")).json() == image(CONFIG, [b"second"])
+
+
+@pytest.mark.parametrize("last", ["1_9" + "9" * 20, "1_-1", "1_x"])
+async def test_a_page_that_no_page_led_to(repository: Repository, last: str) -> None:
+    """The parameter ``last`` is what a page said, not any number."""
+    refused = await repository.get(f"_moorage/history/v1?last={last}")
+    assert refused.status_code == 400

@@ -246,6 +246,10 @@ class PostgresMetadata:
             if connection.broken or isinstance(error, errors.AdminShutdown | errors.CrashShutdown):
                 raise _Lost(_reason(error)) from error
             raise
+        except psycopg.DataError as error:  # such as a NUL, which no text can hold here
+            raise Unsupported(
+                "the request holds text or a number that the database cannot", detail={"reason": _reason(error)}
+            ) from error
         except errors.ReadOnlySqlTransaction as error:  # another server took its place
             await connection.close()
             raise _Lost(_reason(error)) from error

@@ -20,6 +20,7 @@ from moorage.registry.parts import ANONYMOUS, Parts
 from moorage.spec.actions import Action
 from moorage.spec.errors import Unauthorized
 
+_LATEST: Final = 253_402_300_799.0  # seconds since 1970; the last that a date can tell
 _USES_WRITTEN: Final = 60.0  # seconds between two writings of when keys were last used
 
 
@@ -101,6 +102,8 @@ class Access:
         """
         if acts_as is None and not scope:
             raise ValueError("a key needs a scope, or a user as whom it acts")
+        if expires_at is not None and expires_at > _LATEST:
+            raise ValueError("a key ends before the year 10000; allowed: no end at all")
         words = None if scope is None else json.dumps(write_scope(read_scope(scope)))
         secret, now = make_key(), self._parts.clock()
         key = StoredKey(check_name(name), acts_as and check_name(acts_as), words, now, expires_at, None)

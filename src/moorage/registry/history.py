@@ -13,6 +13,7 @@ from moorage.spec.errors import ManifestUnknown, NameUnknown, PageInvalid
 from moorage.spec.names import TAG, check_new, check_tag
 
 _MOST: Final = 1000
+_HIGHEST: Final = 2**63 - 1  # number that a database takes
 _EVER: Final = 1e12  # seconds since 1970, after everything
 
 
@@ -38,6 +39,8 @@ class History:
                 before = float(at), int(seq)
             except ValueError as error:
                 raise PageInvalid(detail={"parameter": "last", "value": last[:64]}) from error
+            if not 0 <= before[1] <= _HIGHEST:
+                raise PageInvalid(detail={"parameter": "last", "value": last[:64]})
         if tag is not None and not TAG.fullmatch(tag):  # as it is for pulling
             raise ManifestUnknown("not a tag", detail={"reference": tag[:256], "allowed": TAG.pattern})
         found = await facts.page(self._parts.metadata, repository, tag, before, limit + 1)

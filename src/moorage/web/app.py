@@ -117,7 +117,7 @@ class RegistryApp:
         except Exception:
             if request.started:
                 raise
-            _log.exception("%s %s failed", request.method, request.path)
+            _log.exception("%s %r failed", request.method, request.path)
             await self._fail(request, RegistryError("internal error; the server's log says more"))
 
     async def _service(self, request: Request, registry: Registry) -> Response | None:
@@ -137,6 +137,8 @@ class RegistryApp:
 
     async def _answer(self, request: Request) -> Response:
         registry = self._registry or await self.open()
+        if request.method not in ("GET", "HEAD"):
+            _check_origin(request, self._options)
         meter = self._meter
         if meter is not None and meter.counts_addresses and request.path not in (HEALTH, READY):
             await _pause(meter.request_from(self._options.client(request)))
@@ -176,13 +178,29 @@ class RegistryApp:
 
     async def _fail(self, request: Request, error: RegistryError) -> None:
         if error.status >= 500:
-            _log.error("%s %s: %s", request.method, request.path, error)
+            _log.error("%s %r: %s", request.method, request.path, error)
         response = _error_response(request, error)
         try:
             response.close = not await request.drain()
             await request.respond(response)
         except ClientDisconnected:
             return
+
+
+def _check_origin(request: Request, options: WebOptions) -> None:
+    """Refuse a change that a page of another site lets a browser ask for, with what the browser knows of its user.
+
+    Only browsers send these headers. ``Origin`` counts where the newer one is missing, as over HTTP.
+    """
+    site, origin = request.header(b"sec-fetch-site"), request.header(b"origin")
+    if site is None and origin is not None:
+        site = "same-origin" if _host(origin) == _host(options.address(request)) else "cross-site"
+    if site not in (None, "same-origin", "none"):
+        raise Denied("a page of another site may not change anything here", detail={"origin": (origin or "")[:256]})
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0].lower()
 
 
 async def _pause(seconds: float) -> None:

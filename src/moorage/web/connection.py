@@ -132,7 +132,8 @@ class Connection(asyncio.Protocol):
             self.regulate()
 
     def _parse(self, data: bytes) -> None:
-        if self._arriving is None and not self._fits(data):
+        arriving, taken = self._arriving, self._taken
+        if arriving is None and not self._fits(data):
             self._refuse(HeadTooLarge(detail={"allowed": self.shared.limits.head_limit}))
             return
         try:
@@ -146,6 +147,9 @@ class Connection(asyncio.Protocol):
                 _log.info("%s sent what is not HTTP/1.1: %s", self.peer, error)
                 self._refuse(RequestMalformed(detail={"reason": str(error)}))
             return
+        if arriving is not None and arriving is self._arriving:
+            self._count_framing(len(data), grown=self._taken > taken)
+            return
         arriving = self._arriving
         if arriving is None:
             if self._head_size and self.begun is None:
@@ -155,6 +159,12 @@ class Connection(asyncio.Protocol):
         ) is not None:  # the rest of it passes by the parser, which starts anew after it
             self._raw = length - self._taken
             self._parser = httptools.HttpRequestParser(self)
+
+    def _count_framing(self, size: int, *, grown: bool) -> None:
+        """Refuse what is in no chunk of a body (its trailers) when it is longer than a head may be."""
+        self._head_size = 0 if grown else self._head_size + size
+        if self._head_size > self.shared.limits.head_limit:
+            self._refuse(HeadTooLarge(detail={"allowed": self.shared.limits.head_limit}))
 
     def _fits(self, data: bytes) -> bool:
         """Whether the head that begins or goes on in ``data`` is within the limit."""
@@ -204,7 +214,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request, self._arriving = self._arriving, None
-        self._headers = {}  # trailers are of no use
+        self._headers, self._head_size = {}, 0  # trailers are of no use
         if request is None:
             return
         request.complete = True
@@ -294,7 +304,7 @@ class Connection(asyncio.Protocol):
             self._end()
 
     def _failed(self, request: ConnectionRequest) -> None:
-        _log.exception("%s %s was cut off", request.method, request.path)
+        _log.exception("%s %r was cut off", request.method, request.path)
         request.keep_alive = False
         self._finished(request)
 

@@ -28,7 +28,6 @@ from moorage.web.options import WebOptions
 
 _BLOB_TYPE: Final = "application/octet-stream"
 _DIGITS: Final = 9
-_HOLDERS_PAGES: Final = 10  # of the repositories that are looked at for a mount without `from`
 NOT_MOVED: Final = "the tag names something else, and may not be moved"
 _SPECIFICATION: Final = "https://github.com/opencontainers/distribution-spec/blob/main"
 
@@ -267,14 +266,10 @@ async def _pullable(call: Call, digest: Digest, source: str | None) -> str | Non
     """``source`` (None: any repository that holds the blob) if the client may pull it."""
     if source is not None:
         return source if await call.permit.may(Action.PULL, source) else None
-    last = ""
-    for _ in range(_HOLDERS_PAGES):
-        names = await call.registry.blobs.holders(digest, last)
-        for last in names:
-            if await call.permit.may(Action.PULL, last):
-                return last
-        if not names:
-            break
+    # Of a hundred at most: what is asked of more would take long, and tell how many hold it.
+    for name in await call.registry.blobs.holders(digest):
+        if await call.permit.may(Action.PULL, name):
+            return name
     return None
 
 
