@@ -24,16 +24,10 @@ REPOSITORY = "library/app"
 
 
 @contextmanager
-def distribution(program: str, folder: Path) -> Iterator[Door]:
-    """A registry of distribution over ``folder/tree``."""
-    port = free_port()
-    settings = folder / "config.yml"
-    settings.write_text(
-        "version: 0.1\nlog: {accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'tree'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-    )
+def started(folder: Path, port: int, program: str, *arguments: str | Path) -> Iterator[Door]:
+    """Another registry, on that port."""
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([tool(program), "serve", settings], stdout=log, stderr=log)
+        process = subprocess.Popen([tool(program), *arguments], stdout=log, stderr=log)
     try:
         door = Door(f"http://127.0.0.1:{port}")
 
@@ -48,6 +42,19 @@ def distribution(program: str, folder: Path) -> Iterator[Door]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def distribution(program: str, folder: Path) -> Iterator[Door]:
+    """A registry of distribution over ``folder/tree``."""
+    port = free_port()
+    settings = folder / "config.yml"
+    settings.write_text(
+        "version: 0.1\nlog: {accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'tree'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with started(folder, port, program, "serve", settings) as door:
+        yield door
 
 
 def put(door: Door, reference: str, content: bytes, media_type: str) -> None:
@@ -227,6 +234,29 @@ def test_folder_of_layouts(run: Home, image: Layout, multi: Layout, tmp_path: Pa
         door = Door(server.url)
         for name, source in (("a", multi), ("a/b", multi), ("c", image)):
             door.assert_holds(f"z/{name}", "v1", source)
+
+
+@pytest.mark.parametrize("program", ["zot", "olareg"])
+def test_root_of_another_registry(program: str, run: Home, multi: Layout, tmp_path: Path) -> None:
+    """What zot and olareg keep: an index and a referrer of it; lists that olareg itself keeps do not come."""
+    old, root, port = tmp_path / "old", tmp_path / "root", free_port()
+    settings = tmp_path / "zot.json"
+    http = {"address": "127.0.0.1", "port": str(port)}
+    settings.write_text(
+        json.dumps({"distSpecVersion": "1.1.0", "storage": {"rootDirectory": str(old)}, "http": http})
+    )
+    arguments = [settings] if program == "zot" else ["--dir", old, "--port", str(port)]
+    referrer = encode(support.artifact(subject=multi.descriptor | {"annotations": {}}))
+    with started(tmp_path, port, program, "serve", *arguments) as door:
+        at = f"docker://{door.url.removeprefix('http://')}/{REPOSITORY}"
+        run("skopeo", "copy", "--all", KEEP, TO, f"oci:{multi.root}:multi", f"{at}:v1")
+        push_blob(door, EMPTY)
+        put(door, digest_of(referrer), referrer, OCI_MANIFEST)
+    assert imported(old, root).startswith("1 repositories: 4 manifests, 1 tags")
+    with running(root) as server:
+        door = Door(server.url)
+        door.assert_holds(REPOSITORY, "v1", multi)
+        assert [each["digest"] for each in door.referrers(REPOSITORY, multi.digest)] == [digest_of(referrer)]
 
 
 def test_schema_1_is_left_out(broken: Path, tmp_path: Path) -> None:

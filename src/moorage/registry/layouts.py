@@ -18,7 +18,7 @@ from moorage.storage.trees import Tree
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_LAYOUT: Final = "oci-layout"
 _CONTAINERD_NAME: Final = "io.containerd.image.name"  # the whole name, where the other is but the tag
-_OLAREG_REFERRERS: Final = "org.opencontainers.referrer.subject"  # a list that olareg keeps, pushed by nobody
+_OLAREG_REFERRERS: Final = "org.olareg.referrer.subject"  # a list that olareg keeps, pushed by nobody
 _LONGEST: Final = 64 * 1024 * 1024  # of an index.json or manifest.json
 _OCI: Final = "application/vnd.oci.image"
 _PACKED: Final = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
