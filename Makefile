@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help buckets postgres serve test check format lint types clients conformance torture bench audit lock clean
+.PHONY: help buckets postgres serve test check format lint types clients conformance torture bench nodes audit lock clean
 
 .venv/runtime: requirements/runtime.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -61,6 +61,9 @@ clients: .venv/dev ## run real clients and engines against a real server
 buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
 	$(BIN)/python -m pytest tests/web tests/conformance/test_matrix.py tests/clients \
 		--store $(or $(STORE),seaweedfs) --redirect $(or $(REDIRECT),always) $(ARGS)
+
+nodes: .venv/stores ## run four nodes behind nginx, and kill what they stand on (ROUNDS=N times each)
+	MOORAGE_NODES_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest tests/nodes $(ARGS)
 
 conformance: .venv/dev ## run the official conformance suite (SUITE=FILE names one built before)
 	$(BIN)/python -m tests.conformance.official $(ARGS)

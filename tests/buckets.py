@@ -58,6 +58,19 @@ class Engine:
     def endpoint(self) -> str:
         return str(self.settings["object_endpoint"])
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """Start what was killed with all that it holds; returns once it takes objects."""
+        assert self.process is not None
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(self.process.args, stdin=quiet, stdout=quiet, stderr=quiet)
+        _write_once(self)
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -125,9 +138,15 @@ def _bucket_address(endpoint: str) -> str:
 
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """SeaweedFS: master, volume server, filer and S3 gateway."""
+    """SeaweedFS for the whole run."""
+    with seaweed(tmp_path_factory.mktemp("seaweedfs")) as engine:
+        yield engine
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[Engine]:
+    """SeaweedFS in ``folder``: master, volume server, filer and S3 gateway. It can be killed and started again."""
     weed = tool("weed")
-    folder = tmp_path_factory.mktemp("seaweedfs")
     (folder / "data").mkdir()
     rights = ["Admin", "Read", "Write", "List", "Tagging"]
     identity = {"name": "moorage", "credentials": [{"accessKey": ACCESS, "secretKey": SECRET}], "actions": rights}
@@ -154,6 +173,8 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         engine = Engine(_s3(endpoint, folder), process)
         _write_once(engine)
         yield engine
+        if engine.process is not None and engine.process is not process:
+            engine.kill()
 
 
 def _write_once(engine: Engine) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from tests.login import NAME, PASSWORD, Way, logged_in
 from tests.server import running
 
@@ -41,9 +43,12 @@ class Case:
     sparse: bool = False
     mounted: bool = False
     login: Way | None = None
+    nodes: int = 0
 
     def __str__(self) -> str:
         server = "mounted under FastAPI" if self.mounted else f"{self.workers} worker{'s' * (self.workers > 1)}"
+        if self.nodes:
+            server = f"{self.nodes} nodes behind nginx"
         return f"{self.version}, {server}{', sparse' * self.sparse}{f', {self.login}' if self.login else ''}"
 
 
@@ -58,6 +63,7 @@ CASES = (
     Case("dev", workers=4, sparse=True, login="basic"),
     Case("1.1", login="tokens"),
     Case("dev", workers=4, sparse=True, login="tokens"),
+    Case("dev", nodes=4, sparse=True),
 )
 
 
@@ -88,6 +94,20 @@ def _server(case: Case, folder: Path) -> Iterator[str]:
     environment = {"MOORAGE_SPARSE": "all" if case.sparse else "none"}
     if case.login:
         environment |= logged_in(folder / "htpasswd", case.login).settings
+    if case.nodes:
+        from tests.buckets import seaweed
+        from tests.nodes.kit import nodes
+        from tests.postgres import cluster
+
+        (folder / "bucket").mkdir()
+        with (
+            cluster() as postgres,
+            seaweed(folder / "bucket") as bucket,
+            nodes(folder, postgres, bucket, case.nodes, ahead=None, **environment) as made,
+        ):
+            yield made.host
+            assert not any("Traceback" in server.log for server in made.servers)
+        return
     if not case.mounted:
         with running(folder / "root", "--workers", str(case.workers), **environment) as server:
             yield server.host
@@ -146,7 +166,11 @@ def main() -> int:
     for case in CASES:
         results = arguments.results / str(case).replace(", ", "-").replace(" ", "-")
         results.mkdir(parents=True)
-        tests, failures, errors, skipped = run(suite, case, results)
+        try:
+            tests, failures, errors, skipped = run(suite, case, results)
+        except pytest.skip.Exception as skip:  # in CI it fails instead
+            print(f"{case!s:<40} NOT RUN: {skip}", flush=True)
+            continue
         bad += failures + errors + (tests == 0)
         print(f"{case!s:<40} {tests:>6} {failures:>7} {errors:>7} {skipped:>8}", flush=True)
     print(f"reports: {arguments.results}" if bad else "nothing failed")

@@ -24,8 +24,8 @@ class Client(Pusher):
         self.shared = f"torture/shared/{generation}"
         self.count = 0
 
-    async def work(self) -> None:
-        """Until the server is gone; raises ``Violation`` if that was not our doing."""
+    async def operate(self) -> None:
+        """One operation."""
         verbs: dict[Callable[[], Awaitable[object]], int] = {
             self.new_blob: 30,
             self.new_image: 14,
@@ -39,10 +39,14 @@ class Client(Pusher):
             self.left_behind: 5,
             self.pull: 12,
         }
+        with contextlib.suppress(Refused):
+            await self.random.choices(list(verbs), list(verbs.values()))[0]()
+
+    async def work(self) -> None:
+        """Until the server is gone; raises ``Violation`` if that was not our doing."""
         try:
             while not self.dying():
-                with contextlib.suppress(Refused):
-                    await self.random.choices(list(verbs), list(verbs.values()))[0]()
+                await self.operate()
         except (Unsent, Unanswered, TimeoutError) as error:
             if not self.dying():
                 unknown = [operation.text for operation in self.model.unknown]

@@ -36,7 +36,7 @@ async def verify(host: str, model: Model, random: Random, *, old: int | None) ->
         left = list(model.unknown)
         while left:
             # One may look half done until another, of the same blob, is known to have been done.
-            halves = [operation for operation in left if not await _resolve(connection, model, operation, done)]
+            halves = [operation for operation in left if not await resolve(connection, model, operation, done)]
             if len(halves) == len(left):
                 raise await _half_done(connection, model, halves[0])
             left = halves
@@ -95,7 +95,7 @@ async def see(connection: Connection, model: Model, fact: Fact) -> Seen:
     return len(answer.body) if fact.kind == "blob" else (answer.headers["content-type"], answer.body)
 
 
-async def _resolve(connection: Connection, model: Model, operation: Operation, done: Verified) -> bool:
+async def resolve(connection: Connection, model: Model, operation: Operation, done: Verified) -> bool:
     """Find out whether an unanswered operation was done; False if it looks neither done nor not done."""
     seen = {fact: await see(connection, model, fact) for fact in operation.effects}
     if seen == {fact: _visible(value) for fact, value in operation.effects.items()}:

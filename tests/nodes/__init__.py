@@ -1,0 +1,1 @@
+"""Several nodes over one PostgreSQL and one bucket, behind a balancer."""
