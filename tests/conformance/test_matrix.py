@@ -92,10 +92,10 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]
         authority = Authority(folder / "authority").make()
         pair = authority.server()
         options = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key))
-        login = logged_in(folder / "htpasswd", "tokens")
+        login = logged_in(folder / "users of one", "tokens")
         one = stack.enter_context(running(folder / "1 worker", *options, **login.settings))
         trust = ssl.create_default_context(cafile=authority.certificate)
-        login = logged_in(folder / "htpasswd")
+        login = logged_in(folder / "users of four")
         four = stack.enter_context(running(folder / "4 workers", "--workers", "4", **login.settings))
         host = stack.enter_context(mounted(folder / "mounted", sparse="all"))
         made = {

@@ -134,6 +134,7 @@ async def test_what_is_made_is_kept(tmp_path: Path) -> None:
 async def test_locks_outlive_a_neighbour(tmp_path: Path) -> None:
     """Of two that opened one database in one process, the first to close leaves the other's locks alone."""
     path = tmp_path / "moorage.db"
+    others = set(WalIndex._shared)  # of registries that other tests keep open
 
     def locks() -> int:
         inode = path.with_name("moorage.db-shm").stat().st_ino
@@ -148,7 +149,7 @@ async def test_locks_outlive_a_neighbour(tmp_path: Path) -> None:
             await inner.fetch("manifest_by_digest", "a", "m0")
         assert locks() == alone
         assert await outer.fetch("manifest_by_digest", "a", "m0")
-    assert not WalIndex._shared
+    assert set(WalIndex._shared) <= others
 
 
 class Still(WalIndex):

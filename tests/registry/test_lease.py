@@ -18,7 +18,7 @@ from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.lease import Lease
 from moorage.storage.memory import MemoryBlobStore
 
-PAUSE = 0.05
+PAUSE = 0.2
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

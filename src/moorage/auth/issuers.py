@@ -22,7 +22,7 @@ from moorage.auth.signing import VerificationKey, candidates, read_keys
 from moorage.auth.tokens import is_signed, unverified, verify
 from moorage.auth.words import KEY_IDENTITY
 from moorage.spec.errors import IssuerUnavailable, TokenInvalid
-from moorage.spec.patterns import matcher
+from moorage.spec.patterns import matches
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -219,7 +219,7 @@ def _texts(value: Any) -> list[str]:
 def _matches(claims: Mapping[str, Any], name: str, patterns: Sequence[str]) -> bool:
     """Whether any value of a claim is matched by any of the patterns."""
     values = _texts(_value(claims, name))
-    return any(matcher(pattern).fullmatch(value) for pattern in patterns for value in values)
+    return any(matches(value, patterns) for value in values)
 
 
 def _filled(template: str, claims: Mapping[str, Any]) -> str:
