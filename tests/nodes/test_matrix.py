@@ -11,8 +11,6 @@ from tests.conformance.test_matrix import ROWS, SERVERS, Row
 from tests.nodes.kit import Nodes
 
 del test_every_pair, test_check_of_sparse_content  # noqa: F821  they ask no server
-# nginx may find a server that refuses a long body has closed, before it reads the answer: then it says 502, not 413.
-del test_largest_manifest  # noqa: F821
 del door, doors, row  # noqa: F821  there is one server here
 
 # One row of each kind of content that needs no setting, each algorithm and way in turn.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _BODY_HELD: Final = 1024 * 1024  # bytes of a body that wait here before its sender is slowed down
 _UNSENT: Final = 64 * 1024  # bytes of an answer that wait here before its reader is waited for
+_LINGER: Final = 5.0  # seconds that a client whose body is refused may go on sending it
 _log = logging.getLogger("moorage.web")
 
 
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._taken = 0  # bytes of that body by the parser
         self._raw = 0  # and bytes still to come that need no parser
         self._deaf = False  # what still comes is of no interest
+        self._lingers: float | None = None  # until when it comes and is thrown away, after the last answer
         self._reading = True
         self._refusal: RegistryError | None = None
         self._rest: Rest | None = None
@@ -110,6 +112,12 @@ class Connection(asyncio.Protocol):
             writable.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers is not None:
+            if self._raw:
+                self._raw = max(0, self._raw - len(data))
+                if not self._raw:  # that was all of it
+                    self.transport.close()
+            return
         if self._raw:
             self.heard = self.shared.now
             if len(data) <= self._raw:
@@ -162,6 +170,7 @@ class Connection(asyncio.Protocol):
 
     def _count_framing(self, size: int, *, grown: bool) -> None:
         """Refuse what is in no chunk of a body (its trailers) when it is longer than a head may be."""
+        self.heard = self.shared.now
         self._head_size = 0 if grown else self._head_size + size
         if self._head_size > self.shared.limits.head_limit:
             self._refuse(HeadTooLarge(detail={"allowed": self.shared.limits.head_limit}))
@@ -327,7 +336,13 @@ class Connection(asyncio.Protocol):
             response = error_response(self._refusal)
             response.headers.append(API_VERSION)
             self.transport.write(head_of(response, self.shared.date, keep_alive=False)[0] + response.body)
-        self.transport.close()
+        if arriving is None or arriving.complete or arriving.expects:
+            self.transport.close()
+            return
+        # Closed at once, what the client still sends would make its system throw our answer away unread; a proxy then
+        # says 502 in its place.
+        self._arriving, self._lingers = None, self.shared.now + _LINGER
+        self.regulate()
 
     def regulate(self) -> None:
         """Take no more from the client than there is room for."""
@@ -354,6 +369,9 @@ class Connection(asyncio.Protocol):
         limits = self.shared.limits
         if self.shared.stalled(self, now):
             self.transport.abort()
+        elif self._lingers is not None:
+            if now > self._lingers:
+                self.transport.close()
         elif self._refusal is not None or self.transport.is_closing():
             return
         elif self._arriving is not None:
