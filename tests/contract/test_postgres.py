@@ -411,10 +411,10 @@ async def test_a_password_is_asked_for_and_not_shown(postgres: Cluster) -> None:
 
 
 async def test_text_that_it_cannot_hold(new_database: str, tmp_path: Path) -> None:
-    """A NUL, in whatever part of a request, is the client's mistake; it is no failure of the server."""
+    """Nobody's name holds a NUL: whoever gives one is told what a wrong name is told, and nothing fails."""
     settings = Settings(metadata=new_database, root=str(tmp_path), authentication=["users"], open_access=True)
     app = create_app(settings=settings)
     async with served(app) as client:
         refused = await client.get("/v2/", headers=basic("a\0b", "sesame"))
-        errors(refused, 400, "UNSUPPORTED")
+        errors(refused, 401, "UNAUTHORIZED")
     await app.aclose()
