@@ -17,7 +17,7 @@ from tests.server import running
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for large things, gone after the tests."""
     # One short name: podman waits 20 s for a container where its folder's path has more than 50 characters.
-    folder = tmp_path_factory.mktemp("clients", numbered=False)
+    folder = tmp_path_factory.mktemp("client")  # client0, and client1 for whoever borrows this fixture
     yield folder
     shutil.rmtree(folder)
 

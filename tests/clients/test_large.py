@@ -84,9 +84,9 @@ def test_containerd(engines: Engines, run: Home, reference: str, large: Layout, 
 def test_resume_pull(run: Home, pushed: str, large: Layout, pulled: Path) -> None:
     """A pull that breaks off goes on with ``Range`` where it stopped, and the file is the one pushed."""
     # head closes the pipe in the middle of the transfer.
-    run("bash", "-c", f"curl --silent {pushed} | head --bytes 700000000 > {pulled}")
+    run("bash", "-c", f"curl --silent --location {pushed} | head --bytes 700000000 > {pulled}")
     assert pulled.stat().st_size == 700_000_000
-    options = ("--continue-at", "-", "--write-out", "%{http_code}", "--output", pulled)
+    options = ("--location", "--continue-at", "-", "--write-out", "%{http_code}", "--output", pulled)
     assert run("curl", *QUIET, *options, pushed).out == "206"
     assert sha256(pulled) == large.layers[0]
     pulled.unlink()
