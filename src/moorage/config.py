@@ -20,7 +20,7 @@ from moorage.registry.policy import ImmutableTags, Policy, RetentionRule
 from moorage.spec.headers import WARNINGS_LONGEST
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
-from moorage.web.quotas import Quotas
+from moorage.web.rates import Rates
 
 _LISTS: Final = ("trusted_proxies", "warnings", "authentication", "rules", "immutable_tags", "issuers", "retention")
 PREFIX: Final = "MOORAGE_"
@@ -198,7 +198,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             location=self.location,
             public_url=self.public_url,
             trusted_proxies=tuple(ipaddress.ip_network(each, strict=False) for each in self.trusted_proxies),
-            quotas=Quotas(**{name: getattr(self, name) for name in Quotas.__dataclass_fields__}),
+            rates=Rates(**{name: getattr(self, name) for name in Rates.__dataclass_fields__}),
             warnings=tuple(Warned(repository=each.repository, text=each.text) for each in self.warnings),
         )
 

@@ -16,7 +16,7 @@ from moorage.web import history, v2
 from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
-from moorage.web.quotas import Meter
+from moorage.web.rates import Meter
 
 HEALTH: Final = "/healthz"
 READY: Final = "/readyz"
@@ -40,8 +40,8 @@ class RegistryApp:
         gate: Callable[[Registry], Gate] | None = None,
     ) -> None:
         self._options = options or WebOptions()
-        quotas = self._options.quotas
-        self._meter = Meter(quotas) if quotas.any else None
+        rates = self._options.rates
+        self._meter = Meter(rates) if rates.any else None
         self._make_gate = gate
         self._gate: Gate | None = None
         self._make = None if isinstance(registry, Registry) else registry

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from moorage.spec.headers import warnings
 from moorage.web.asgi import Request
-from moorage.web.quotas import UNLIMITED, Quotas
+from moorage.web.rates import UNLIMITED, Rates
 
 _FOR: Final = re.compile(r'(?:^|[;,])\s*for="?([^;,"]*)', re.IGNORECASE)
 
@@ -30,14 +30,14 @@ class WebOptions:
 
     ``location``: whether ``Location`` names the host. ``public_url``: the address that clients use, where it is
     known (with a path, where a proxy mounts the registry below one). ``trusted_proxies``: whose ``Forwarded`` and
-    ``X-Forwarded-*`` headers are believed. ``quotas``: how much one client may ask for.
+    ``X-Forwarded-*`` headers are believed. ``rates``: how much one client may ask for.
     """
 
     location: Literal["relative", "absolute"] = "relative"
     public_url: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     warnings: tuple[Warned, ...] = ()
-    quotas: Quotas = UNLIMITED
+    rates: Rates = UNLIMITED
 
     def base(self, request: Request) -> str:
         """What stands before ``/v2/`` in a ``Location``."""

@@ -12,7 +12,7 @@ from moorage.auth.addresses import client_of
 from moorage.auth.rules import Rule, Rules
 from moorage.spec.actions import Action
 from moorage.spec.errors import TooManyRequests
-from moorage.web.quotas import Meter, Quotas
+from moorage.web.rates import Meter, Rates
 from tests.support import LAYER, digest_of, errors, pieces, served
 from tests.web.test_access import Names, basic
 
@@ -44,7 +44,7 @@ def taken(meter: Meter, address: str = "192.0.2.1") -> int:
 
 def test_burst_and_rate(clock: Clock) -> None:
     """A client may send what it saved up at once, then as many a second as the rate says, however long it goes on."""
-    meter = Meter(Quotas(requests_per_address=5, request_burst=4), clock, request_patience=0)
+    meter = Meter(Rates(requests_per_address=5, request_burst=4), clock, request_patience=0)
     assert taken(meter) == 20
     for _ in range(50):
         clock.now += 1
@@ -55,7 +55,7 @@ def test_burst_and_rate(clock: Clock) -> None:
 
 def test_retry_after_is_right(clock: Clock) -> None:
     """Whoever waits as long as he is told gets through, and a slow rate is waited for."""
-    meter = Meter(Quotas(requests_per_address=0.1, request_burst=1), clock, request_patience=0)
+    meter = Meter(Rates(requests_per_address=0.1, request_burst=1), clock, request_patience=0)
     meter.request_from("192.0.2.1")
     with pytest.raises(TooManyRequests) as caught:
         meter.request_from("192.0.2.1")
@@ -69,7 +69,7 @@ def test_retry_after_is_right(clock: Clock) -> None:
 
 def test_each_client_has_its_own(clock: Clock) -> None:
     """Each client has its own: an IPv4 address, mapped or not, or an IPv6 network."""
-    meter = Meter(Quotas(requests_per_address=1, request_burst=3), clock, request_patience=0)
+    meter = Meter(Rates(requests_per_address=1, request_burst=3), clock, request_patience=0)
     assert taken(meter, "192.0.2.1") == 3
     assert taken(meter, "192.0.2.2") == 3
     assert taken(meter, "::ffff:192.0.2.2") == 0
@@ -82,7 +82,7 @@ def test_each_client_has_its_own(clock: Clock) -> None:
 
 def test_waiting(clock: Clock) -> None:
     """Before it is refused, a request waits for its turn, as long as that is not too long away."""
-    meter = Meter(Quotas(requests_per_address=2, request_burst=1), clock, request_patience=3)
+    meter = Meter(Rates(requests_per_address=2, request_burst=1), clock, request_patience=3)
     waits = [meter.request_from("192.0.2.1") for _ in range(8)]
     assert waits == pytest.approx([0, 0, 0.5, 1, 1.5, 2, 2.5, 3], abs=1e-5)
     with pytest.raises(TooManyRequests) as caught:
@@ -111,7 +111,7 @@ def test_client(address: str | None, client: str | None) -> None:
 
 def test_memory_is_bounded(clock: Clock) -> None:
     """However many clients come, only so many are remembered."""
-    meter = Meter(Quotas(requests_per_address=1, request_burst=2), clock, request_patience=0)
+    meter = Meter(Rates(requests_per_address=1, request_burst=2), clock, request_patience=0)
     rate = meter._addresses
     assert rate is not None
     for number in range(120_000):
@@ -132,17 +132,17 @@ async def registry() -> AsyncIterator[Registry]:
         yield opened
 
 
-async def client_for(stack: AsyncExitStack, registry: Registry, quotas: Quotas) -> httpx.AsyncClient:
+async def client_for(stack: AsyncExitStack, registry: Registry, rates: Rates) -> httpx.AsyncClient:
     """A door at which everybody with a name may do everything."""
     rules = Rules([Rule(("*",), ("**",), frozenset(Action))])
-    app = create_app(registry, authenticators=[Names()], authorizer=rules, quotas=quotas)
+    app = create_app(registry, authenticators=[Names()], authorizer=rules, rates=rates)
     return await stack.enter_async_context(served(app, client=("192.0.2.1", 1)))
 
 
 async def test_address_is_told(registry: Registry) -> None:
     """An address over its rate gets 429 in the specification's form, and when to come again; health checks do not."""
     async with AsyncExitStack() as stack:
-        client = await client_for(stack, registry, Quotas(requests_per_address=0.001, request_burst=1))
+        client = await client_for(stack, registry, Rates(requests_per_address=0.001, request_burst=1))
         assert (await client.get("/v2/", headers=basic("alice"))).status_code == 200
         refused = await client.get("/v2/", headers=basic("alice"))
         (error,) = errors(refused, 429, "TOOMANYREQUESTS")
@@ -155,7 +155,7 @@ async def test_address_is_told(registry: Registry) -> None:
 async def test_requests_wait(registry: Registry) -> None:
     """A client that goes on asking is slowed down to its rate, and is not refused."""
     async with AsyncExitStack() as stack:
-        client = await client_for(stack, registry, Quotas(requests_per_address=20, request_burst=1))
+        client = await client_for(stack, registry, Rates(requests_per_address=20, request_burst=1))
         started = asyncio.get_running_loop().time()
         answers = await asyncio.gather(*(client.get("/v2/", headers=basic("alice")) for _ in range(30)))
         assert {each.status_code for each in answers} == {200}
@@ -165,7 +165,7 @@ async def test_requests_wait(registry: Registry) -> None:
 async def test_identity_is_told(registry: Registry) -> None:
     """An identity over its rate is told so, from wherever it comes; others and those who have none go on."""
     async with AsyncExitStack() as stack:
-        client = await client_for(stack, registry, Quotas(requests_per_identity=0.001, request_burst=1))
+        client = await client_for(stack, registry, Rates(requests_per_identity=0.001, request_burst=1))
         assert (await client.get("/v2/", headers=basic("alice"))).status_code == 200
         refused = await client.get("/v2/", headers=basic("alice"))
         (error,) = errors(refused, 429, "TOOMANYREQUESTS")
@@ -194,7 +194,7 @@ URL = f"/v2/a/blobs/uploads/?digest={digest_of(LAYER)}"
 async def test_uploads_wait_for_their_turn(registry: Registry) -> None:
     """An upload more than allowed waits until one of its identity ends; those of others, and reads, do not."""
     async with AsyncExitStack() as stack:
-        client = await client_for(stack, registry, Quotas(uploads_per_identity=1))
+        client = await client_for(stack, registry, Rates(uploads_per_identity=1))
         slow, late = Slow(), Slow()
         first = asyncio.create_task(client.post(URL, content=slow.stream(), headers=basic("alice")))
         await slow.begun.wait()
@@ -214,7 +214,7 @@ async def test_uploads_that_wait_too_long(registry: Registry, monkeypatch: pytes
     """An upload whose turn does not come is told to come again; one that fails or goes away frees its place."""
     monkeypatch.setattr(Meter.__init__, "__kwdefaults__", {"request_patience": 0, "upload_patience": 0.05})
     async with AsyncExitStack() as stack:
-        client = await client_for(stack, registry, Quotas(uploads_per_identity=1))
+        client = await client_for(stack, registry, Rates(uploads_per_identity=1))
         slow = Slow()
         first = asyncio.create_task(client.post(URL, content=slow.stream(), headers=basic("alice")))
         await slow.begun.wait()
@@ -233,7 +233,7 @@ async def test_uploads_that_wait_too_long(registry: Registry, monkeypatch: pytes
 async def test_anonymous_uploads_are_of_their_address(registry: Registry) -> None:
     """Where everybody may push without a name, it is the address that has so many at once."""
     async with AsyncExitStack() as stack:
-        app = create_app(registry, quotas=Quotas(uploads_per_identity=1))
+        app = create_app(registry, rates=Rates(uploads_per_identity=1))
         here = await stack.enter_async_context(served(app, client=("192.0.2.1", 1)))
         there = await stack.enter_async_context(served(app, client=("192.0.2.2", 1)))
         slow = Slow()

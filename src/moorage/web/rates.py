@@ -23,7 +23,7 @@ _ROUNDING: Final = 1e-6  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quotas:
+class Rates:
     """The most that is allowed; None is without a limit. Rates are requests a second.
 
     ``request_burst`` is how many seconds' worth of requests a client may save up and send at once.
@@ -41,28 +41,28 @@ class Quotas:
         return any(each is not None for each in limits)
 
 
-UNLIMITED: Final = Quotas()
+UNLIMITED: Final = Rates()
 
 
 class Meter:
-    """Counts requests and uploads against ``Quotas``."""
+    """Counts requests and uploads against ``Rates``."""
 
     def __init__(
         self,
-        quotas: Quotas,
+        rates: Rates,
         clock: Callable[[], float] = time.monotonic,
         *,
         request_patience: float = REQUEST_PATIENCE,
         upload_patience: float = UPLOAD_PATIENCE,
     ) -> None:
-        def rate(per_second: float | None) -> "_Rate | None":
-            return None if per_second is None else _Rate(per_second, quotas.request_burst, request_patience, clock)
+        def rate(per_second: float | None) -> "_Buckets | None":
+            return None if per_second is None else _Buckets(per_second, rates.request_burst, request_patience, clock)
 
-        self._addresses = rate(quotas.requests_per_address)
-        self._identities = rate(quotas.requests_per_identity)
+        self._addresses = rate(rates.requests_per_address)
+        self._identities = rate(rates.requests_per_identity)
         self.counts_addresses = self._addresses is not None
         self.counts_identities = self._identities is not None
-        self._most = quotas.uploads_per_identity
+        self._most = rates.uploads_per_identity
         self._patience = upload_patience
         self._uploads: dict[tuple[str, str | None], _Turns] = {}
 
@@ -99,7 +99,7 @@ class Meter:
                 del self._uploads[who]
 
 
-class _Rate:
+class _Buckets:
     """A token bucket for each key, kept as the one time at which it will be full again."""
 
     def __init__(self, per_second: float, burst: float, patience: float, clock: Callable[[], float]) -> None:
