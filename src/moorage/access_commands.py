@@ -1,18 +1,19 @@
 """``moorage user``, ``moorage key`` and ``moorage access``: who there is, and what they may do."""
 
-import asyncio
 import getpass
 import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+from moorage.command_options import on_registry
 
 if TYPE_CHECKING:
     from moorage.auth.base import Identity
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from moorage.registry import Registry
     from moorage.registry.tokens import Tokens
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
-Root = Annotated[str | None, typer.Option("--root", metavar="FOLDER", help="Folder of the filesystem storage.")]
 Groups = Annotated[list[str] | None, typer.Option("--group", "-g", metavar="GROUP", help="A group; may be repeated.")]
 PasswordFile = Annotated[
     Path | None,
@@ -42,57 +41,62 @@ access = typer.Typer(help="Rules: who may do what.", **_OPTIONS)
 
 
 @user.command("add")
-def add_user(
+@on_registry
+async def add_user(
+    settings: "Settings",
     name: Name,
     *,
     group: Groups = None,
     password_file: PasswordFile = None,
-    config: Config = None,
-    root: Root = None,
 ) -> None:
     """Add a user. The password is asked for, or read from standard input where that is no terminal."""
     password = _password(password_file)
-    _change(config, root, lambda r: r.access.add_user(name, password, group or [], actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.add_user(name, password, group or [], actor=_actor())
 
 
 @user.command("passwd")
-def set_password(name: Name, *, password_file: PasswordFile = None, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def set_password(settings: "Settings", name: Name, *, password_file: PasswordFile = None) -> None:
     """Give a user another password; the old one is good for nothing from then on."""
     password = _password(password_file)
-    _change(config, root, lambda r: r.access.set_password(name, password, actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.set_password(name, password, actor=_actor())
 
 
 @user.command("groups")
-def set_groups(
+@on_registry
+async def set_groups(
+    settings: "Settings",
     name: Name,
     groups: Annotated[list[str] | None, typer.Argument(metavar="[GROUP]...", show_default=False)] = None,
-    *,
-    config: Config = None,
-    root: Root = None,
 ) -> None:
     """Let a user be in these groups, and in no others."""
-    _change(config, root, lambda r: r.access.set_groups(name, groups or [], actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.set_groups(name, groups or [], actor=_actor())
 
 
 @user.command("list")
-def list_users(*, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def list_users(settings: "Settings") -> None:
     """List the users and their groups."""
-
-    async def work(registry: "Registry") -> None:
+    async with _opened(settings) as registry:
         for each in await registry.access.users():
             print(each.name, *sorted(each.groups))  # noqa: T201
 
-    _change(config, root, work)
-
 
 @user.command("remove")
-def remove_user(name: Name, *, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def remove_user(settings: "Settings", name: Name) -> None:
     """Remove a user, and the API keys that act as that user."""
-    _change(config, root, lambda r: r.access.remove_user(name, actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.remove_user(name, actor=_actor())
 
 
 @key.command("create")
-def create_key(
+@on_registry
+async def create_key(
+    settings: "Settings",
     name: Name,
     *,
     scope: Annotated[
@@ -105,26 +109,21 @@ def create_key(
     expires: Annotated[
         str | None, typer.Option(metavar="90d", help="How long it is good: a number and s, m, h, d, w or y.")
     ] = None,
-    config: Config = None,
-    root: Root = None,
 ) -> None:
     """Make an API key and print it. It is shown this once."""
-
-    async def work(registry: "Registry") -> None:
+    async with _opened(settings) as registry:
         until = None if expires is None else time.time() + _duration(expires)
         made = await registry.access.create_key(name, scope, acts_as=acts_as, expires_at=until, actor=_actor())
         print(made)  # noqa: T201
 
-    _change(config, root, work)
-
 
 @key.command("list")
-def list_keys(*, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def list_keys(settings: "Settings") -> None:
     """List the API keys: what they may do, until when, when they were last used."""
+    from moorage.auth.words import write_scope  # noqa: PLC0415
 
-    async def work(registry: "Registry") -> None:
-        from moorage.auth.words import write_scope  # noqa: PLC0415
-
+    async with _opened(settings) as registry:
         for each in await registry.access.keys():
             scope = write_scope(each.scope) if each.scope is not None else []
             acts = [f"as {each.acts_as}"] if each.acts_as else []
@@ -132,13 +131,13 @@ def list_keys(*, config: Config = None, root: Root = None) -> None:
             used = f"used {_day(each.used_at)}" if each.used_at else "never used"
             print("; ".join([each.name, *acts, *scope, until, used]))  # noqa: T201
 
-    _change(config, root, work)
-
 
 @key.command("revoke")
-def revoke_key(name: Name, *, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def revoke_key(settings: "Settings", name: Name) -> None:
     """Revoke an API key; it is good for nothing from then on."""
-    _change(config, root, lambda r: r.access.revoke_key(name, actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.revoke_key(name, actor=_actor())
 
 
 Who = Annotated[
@@ -154,112 +153,97 @@ Patterns = Annotated[list[str], typer.Argument(metavar="REPOSITORIES...", help="
 
 
 @access.command()
-def allow(who: Who, actions: Actions, repositories: Patterns, *, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def allow(settings: "Settings", who: Who, actions: Actions, repositories: Patterns) -> None:
     """Let WHO do ACTIONS in REPOSITORIES, at once. The first rule replaces the default one."""
-    _add_rule(who, actions, repositories, config, root, allow=True)
+    await _add_rule(settings, who, actions, repositories, allow=True)
 
 
 @access.command()
-def deny(who: Who, actions: Actions, repositories: Patterns, *, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def deny(settings: "Settings", who: Who, actions: Actions, repositories: Patterns) -> None:
     """Let WHO not do ACTIONS in REPOSITORIES, whatever other rules allow; at once."""
-    _add_rule(who, actions, repositories, config, root, allow=False)
+    await _add_rule(settings, who, actions, repositories, allow=False)
 
 
 @access.command("list")
-def list_rules(*, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def list_rules(settings: "Settings") -> None:
     """List the rules: first those of the settings, then those of the metadata by their numbers."""
-    settings = _load(config, root)
+    from moorage.access import settled_rules  # noqa: PLC0415
+    from moorage.auth.rules import Rules  # noqa: PLC0415
 
-    async def work(registry: "Registry") -> None:
-        from moorage.access import settled_rules  # noqa: PLC0415
-        from moorage.auth.rules import Rules  # noqa: PLC0415
-
+    async with _opened(settings) as registry:
         rules = [*settled_rules(settings), *(await registry.access.rules()).values()]
         for each in Rules(rules).rules:
             print(each)  # noqa: T201
 
-    _change(config, root, work)
-
 
 @access.command("remove")
-def remove_rule(
+@on_registry
+async def remove_rule(
+    settings: "Settings",
     number: Annotated[int, typer.Argument(metavar="NUMBER", help="The rule's number, as the list has it.")],
-    *,
-    config: Config = None,
-    root: Root = None,
 ) -> None:
     """Remove a rule of the metadata, at once."""
-    _change(config, root, lambda r: r.access.remove_rule(number, actor=_actor()))
+    async with _opened(settings) as registry:
+        await registry.access.remove_rule(number, actor=_actor())
 
 
 @access.command()
-def explain(
+@on_registry
+async def explain(
+    settings: "Settings",
     who: Annotated[str, typer.Argument(metavar="USER", help="A user, key:NAME, anonymous, or somebody else's name.")],
     action: Annotated[str, typer.Argument(metavar="ACTION")],
     repository: Annotated[str, typer.Argument(metavar="REPOSITORY")],
     *,
     group: Groups = None,
-    config: Config = None,
-    root: Root = None,
-) -> None:
+) -> int:
     """Say whether USER may do ACTION in REPOSITORY, and which rule decides. The exit code is 1 if not."""
-    settings = _load(config, root)
+    from moorage.access import settled_rules  # noqa: PLC0415
+    from moorage.auth.words import read_actions  # noqa: PLC0415
+    from moorage.spec.names import check_repository  # noqa: PLC0415
 
-    async def work(registry: "Registry") -> bool:
-        from moorage.access import settled_rules  # noqa: PLC0415
-        from moorage.auth.words import read_actions  # noqa: PLC0415
-        from moorage.spec.names import check_repository  # noqa: PLC0415
-
+    async with _opened(settings) as registry:
         identity = await _identity(registry, settings, who, group or [])
         (wanted,) = read_actions([action])
         decide = registry.access.authorizer(settled_rules(settings)).authorize
         decision = await decide(identity, wanted, check_repository(repository))
         print(f"{'allowed' if decision.allowed else 'denied'}: {decision.why}")  # noqa: T201
-        return decision.allowed
-
-    if not _change(config, root, work):
-        raise typer.Exit(1)
+        return 0 if decision.allowed else 1
 
 
 @token.command("rotate-key")
-def rotate_key(
+@on_registry
+async def rotate_key(
+    settings: "Settings",
     *,
     now: Annotated[bool, typer.Option("--now", help="Let no token of an earlier key be good any more.")] = False,
-    config: Config = None,
-    root: Root = None,
 ) -> None:
     """Sign tokens with a new key; the one before verifies until its last token is over."""
-    settings = _load(config, root)
-
-    async def work(registry: "Registry") -> None:
+    async with _opened(settings) as registry:
         print(f"key {await _tokens(settings, registry).rotate_key(at_once=now)}")  # noqa: T201
-
-    _change(config, root, work)
 
 
 @token.command("keys")
-def list_signing_keys(*, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def list_signing_keys(settings: "Settings") -> None:
     """List the keys of tokens: the one that signs, and those that still verify."""
+    from moorage.metadata.tokens import keys  # noqa: PLC0415
 
-    async def work(registry: "Registry") -> None:
-        from moorage.metadata.tokens import keys  # noqa: PLC0415
-
+    async with _opened(settings) as registry:
         for each in await keys(registry.metadata, registry.clock()):
             until = "signs" if each.expires_at is None else f"verifies until {_day(each.expires_at)}"
             print(f"{each.kid} {each.algorithm}; made {_day(each.created_at)}; {until}")  # noqa: T201
 
-    _change(config, root, work)
-
 
 @token.command("revoke")
-def revoke_refresh_tokens(name: Name, *, config: Config = None, root: Root = None) -> None:
+@on_registry
+async def revoke_refresh_tokens(settings: "Settings", name: Name) -> None:
     """Revoke every refresh token of a user: wherever NAME logged in, NAME has to log in again."""
-    settings = _load(config, root)
-
-    async def work(registry: "Registry") -> None:
+    async with _opened(settings) as registry:
         print(f"{await _tokens(settings, registry).revoke_all_of(name)} logins revoked")  # noqa: T201
-
-    _change(config, root, work)
 
 
 def _tokens(settings: "Settings", registry: "Registry") -> "Tokens":
@@ -294,41 +278,14 @@ async def _identity(registry: "Registry", settings: "Settings", who: str, groups
     return Identity(who, frozenset(groups), method="elsewhere")
 
 
-def _add_rule(
-    who: str, actions: str, repositories: Sequence[str], config: Path | None, root: str | None, *, allow: bool
+async def _add_rule(
+    settings: "Settings", who: str, actions: str, repositories: Sequence[str], *, allow: bool
 ) -> None:
-    async def work(registry: "Registry") -> None:
+    async with _opened(settings) as registry:
         number = await registry.access.add_rule(
             who.split(","), actions.split(","), repositories, allow=allow, actor=_actor()
         )
         print(f"rule {number}")  # noqa: T201
-
-    _change(config, root, work)
-
-
-def _load(config: Path | None, root: str | None) -> "Settings":
-    from moorage.config import SettingsError, load  # noqa: PLC0415
-
-    try:
-        return load(config, os.environ, {"root": root})
-    except SettingsError as error:
-        _fail(str(error))
-
-
-def _change(config: Path | None, root: str | None, work: Callable[["Registry"], Awaitable[Any]]) -> Any:
-    """What ``work`` makes of the registry that the settings describe; what is wrong ends the program with 2."""
-    from moorage.spec.errors import RegistryError  # noqa: PLC0415
-
-    async def run() -> Any:
-        async with _opened(_load(config, root)) as registry:
-            return await work(registry)
-
-    try:
-        return asyncio.run(run())
-    except RegistryError as error:
-        _fail(error.text)
-    except (ValueError, OSError, RuntimeError) as error:
-        _fail(str(error))
 
 
 @asynccontextmanager
@@ -343,16 +300,13 @@ async def _opened(settings: "Settings") -> "AsyncIterator[Registry]":
 
 def _password(file: Path | None) -> str:
     """A password from a file, a prompt or standard input: never from the command line, which others can see."""
-    try:
-        if file is not None:
-            return file.read_text("utf-8").rstrip("\r\n")
-        if not sys.stdin.isatty():
-            return sys.stdin.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(str(error))
+    if file is not None:
+        return file.read_text("utf-8").rstrip("\r\n")
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass("Password: ")
     if getpass.getpass("Again: ") != password:
-        _fail("the two differ")
+        raise ValueError("the two differ")
     return password
 
 
@@ -373,8 +327,3 @@ def _duration(text: str) -> float:
 
 def _day(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"moorage: {message}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(2)

@@ -1,18 +1,17 @@
 """The command ``moorage``."""
 
-import asyncio
-import os
-import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from moorage.config import Settings
-
 from moorage import access_commands
 from moorage._version import __version__
+from moorage.command_options import Config, Jobs, Metadata, Root, Storage, guarded, load_settings, on_registry
+
+if TYPE_CHECKING:
+    from moorage.config import Settings
 
 app = typer.Typer(
     name="moorage",
@@ -27,35 +26,6 @@ app.add_typer(access_commands.user, name="user")
 app.add_typer(access_commands.key, name="key")
 app.add_typer(access_commands.access, name="access")
 app.add_typer(access_commands.token, name="token")
-
-Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        "-s",
-        metavar="NAME|URL",
-        help="Where bytes are kept: filesystem, memory, file:///path; default filesystem.",
-    ),
-]
-Root = Annotated[
-    str | None,
-    typer.Option(
-        "--root",
-        metavar="FOLDER",
-        help="Folder of the filesystem storage; default /var/lib/oci-registry if writable, else the user's.",
-    ),
-]
-
-Metadata = Annotated[
-    str | None,
-    typer.Option(
-        "--metadata",
-        "-m",
-        metavar="NAME|URL",
-        help="Where facts are kept: sqlite (in the root), postgresql://user@host/database; default sqlite.",
-    ),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -125,35 +95,27 @@ def serve(
         "tls_key": tls_key,
         "insecure_http": insecure_http,
     }
-    raise typer.Exit(_guarded(lambda: run(_settings(config, arguments))))
+    guarded(lambda: run(load_settings(config, arguments)))
 
 
 @app.command()
+@on_registry
 def check(
+    settings: "Settings",
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     full: Annotated[bool, typer.Option("--full", help="Also read every blob and compare its digest.")] = False,
-) -> None:
+) -> Awaitable[int]:
     """Verify a registry's invariants, changing nothing; the exit code is 1 if anything is wrong."""
     from moorage.check_command import check_root  # noqa: PLC0415
 
-    def run() -> int:
-        settings = _settings(config, {"storage": storage, "root": root, "metadata": metadata})
-        return asyncio.run(check_root(settings, full=full))
-
-    raise typer.Exit(_guarded(run))
+    return check_root(settings, full=full)
 
 
 @app.command()
+@on_registry
 def collect(
+    settings: "Settings",
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go, and the bytes freed.")] = False,
     grace: Annotated[
         float | None,
@@ -163,75 +125,63 @@ def collect(
         float | None,
         typer.Option(min=0, metavar="DAYS", help="How far the history reaches back; default: the setting."),
     ] = None,
-) -> None:
+) -> Awaitable[int]:
     """Look at everything once and remove what nothing holds; a registry may serve the root meanwhile.
 
     With a grace shorter than a push lasts, pushes that are under way may have to send their blobs again.
     """
     from moorage.content_commands import collect as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(
-        _guarded(lambda: asyncio.run(run(_settings(config, settings), dry_run=dry_run, grace=grace, history=history)))
-    )
+    return run(settings, dry_run=dry_run, grace=grace, history=history)
 
 
 @app.command()
+@on_registry
 def why(
+    settings: "Settings",
     reference: Annotated[
         str, typer.Argument(metavar="REFERENCE", help="DIGEST, REPOSITORY:TAG or REPOSITORY@DIGEST.")
     ],
-    *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
-) -> None:
+) -> Awaitable[int]:
     """Say what holds a manifest or a blob, up to the tags, and until when; the exit code is 1 if it is nowhere."""
     from moorage.content_commands import why as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
+    return run(settings, reference)
 
 
 @app.command()
+@on_registry
 def cost(
+    settings: "Settings",
     references: Annotated[
         list[str],
         typer.Argument(metavar="REFERENCE...", help="REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, several."),
     ],
-    *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
-) -> None:
+) -> Awaitable[int]:
     """Say how many bytes would be free if all these went, with everything that they alone hold."""
     from moorage.content_commands import cost as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references))))
+    return run(settings, references)
 
 
 @app.command()
+@on_registry
 def history(
+    settings: "Settings",
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="REPOSITORY or REPOSITORY:TAG.")],
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most changes to list.")] = 50,
-) -> None:
+) -> Awaitable[int]:
     """List what happened to a tag, or to all tags of a repository, the latest first."""
     from moorage.content_commands import history as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference, limit))))
+    return run(settings, reference, limit)
 
 
 @app.command()
+@on_registry
 def restore(
+    settings: "Settings",
     reference: Annotated[
         str,
         typer.Argument(
@@ -239,85 +189,70 @@ def restore(
             help="REPOSITORY:TAG for what it named before its last change; or with @MOMENT or @DIGEST after it.",
         ),
     ],
-    *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
-) -> None:
+) -> Awaitable[int]:
     """Let a tag name again what it named, and bring back what was deleted."""
     from moorage.content_commands import restore as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), reference))))
+    return run(settings, reference)
 
 
 @app.command()
+@on_registry
 def retention(
+    settings: "Settings",
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     apply: Annotated[bool, typer.Option("--apply", help="Take it away now.")] = False,
-) -> None:
+) -> Awaitable[int]:
     """List what the retention rules of the settings would take away, why, and the bytes that this would free."""
     from moorage.content_commands import retention as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), apply=apply))))
+    return run(settings, apply=apply)
 
 
 @app.command()
+@on_registry
 def scrub(
+    settings: "Settings",
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, metavar="MIB", help="MiB a second at most; default no limit.")
     ] = None,
-) -> None:
+) -> Awaitable[int]:
     """Read every blob and quarantine what is damaged; the exit code is 1 if anything is."""
     from moorage.content_commands import scrub as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), rate))))
-
-
-Jobs = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Objects that are copied at once.")]
+    return run(settings, rate)
 
 
 @app.command()
+@on_registry
 def backup(
+    settings: "Settings",
     destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where it goes; made if it is not there.")],
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     jobs: Jobs = 4,
-) -> None:
+) -> Awaitable[int]:
     """Copy the registry as it is at one moment, while it serves; the next one to the same folder copies what is new.
 
     The folder then is the root of a registry: `moorage check --root FOLDER`, `moorage serve --root FOLDER`.
     """
-    _transfer(lambda: _settings(config, {"storage": storage, "root": root, "metadata": metadata}), destination, jobs)
+    from moorage.transfer_commands import described, transfer  # noqa: PLC0415
+
+    return transfer(settings, described(destination), jobs=jobs)
 
 
 @app.command(name="restore-backup")
+@on_registry
 def restore_backup(
+    settings: "Settings",
     source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What a backup made.")],
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     jobs: Jobs = 4,
-) -> None:
+) -> Awaitable[int]:
     """Make an empty registry what a backup holds."""
-    _transfer(source, lambda: _settings(config, {"storage": storage, "root": root, "metadata": metadata}), jobs)
+    from moorage.transfer_commands import described, transfer  # noqa: PLC0415
+
+    return transfer(described(source), settings, jobs=jobs)
 
 
 @app.command()
@@ -331,11 +266,15 @@ def migrate(
 
     So stop the old one only for the last run, which is short, and start the new one after it.
     """
-    _transfer(source, target, jobs)
+    from moorage.transfer_commands import described, transfer  # noqa: PLC0415
+
+    guarded(lambda: transfer(described(source), described(target), jobs=jobs))
 
 
 @app.command(name="import")
+@on_registry
 def import_(
+    settings: "Settings",
     source: Annotated[
         Path,
         typer.Argument(
@@ -344,17 +283,13 @@ def import_(
         ),
     ],
     *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
     repository: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Name of the repository; of several, what stands before their names."),
     ] = None,
     jobs: Jobs = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
-) -> None:
+) -> Awaitable[int]:
     """Take in what another registry or program stores; a registry may serve the root meanwhile.
 
     Every digest is verified; what is missing or damaged is listed, and the exit code then is 1. Done again, it takes
@@ -362,73 +297,28 @@ def import_(
     """
     from moorage.import_commands import import_ as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    options: dict[str, Any] = {"name": repository, "jobs": jobs, "dry_run": dry_run}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), source, **options))))
+    return run(settings, source, name=repository, jobs=jobs, dry_run=dry_run)
 
 
 @app.command()
+@on_registry
 def export(
+    settings: "Settings",
     references: Annotated[
         list[str],
         typer.Argument(metavar="REFERENCE...", help="REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, several."),
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The layout; made if it is not there.")],
-    *,
-    storage: Storage = None,
-    root: Root = None,
-    metadata: Metadata = None,
-    config: Config = None,
-) -> None:
+) -> Awaitable[int]:
     """Write an OCI image layout, with all that refers to what is exported; what is there is not written again."""
     from moorage.import_commands import export as run  # noqa: PLC0415
 
-    settings = {"storage": storage, "root": root, "metadata": metadata}
-    raise typer.Exit(_guarded(lambda: asyncio.run(run(_settings(config, settings), references, folder))))
-
-
-def _transfer(source: Any, target: Any, jobs: int) -> None:
-    from moorage.transfer_commands import described, transfer  # noqa: PLC0415
-
-    def run() -> int:
-        ends = (described(each) if isinstance(each, Path) else each() for each in (source, target))
-        return asyncio.run(transfer(*ends, jobs=jobs))
-
-    raise typer.Exit(_guarded(run))
+    return run(settings, references, folder)
 
 
 def _number(text: str | None) -> Any:
     """A number if it looks like one: what is wrong with anything else, the settings say."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
-
-
-def _settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
-    from moorage.config import SettingsError, load, without_password  # noqa: PLC0415
-
-    url = arguments.get("metadata")
-    if url is not None and without_password(url) != url:
-        raise SettingsError(
-            "--metadata: everyone on this machine can read a password there; "
-            "allowed: in metadata_password_file, MOORAGE_METADATA, PGPASSWORD or PGPASSFILE"
-        )
-    return load(config, os.environ, arguments)
-
-
-def _guarded(run: Any) -> int:
-    from moorage.config import SettingsError  # noqa: PLC0415
-    from moorage.spec.errors import RegistryError  # noqa: PLC0415
-
-    try:
-        return int(run())
-    except RegistryError as error:
-        details = [
-            f"{key}={value}" for each in error.details if isinstance(each, dict) for key, value in each.items()
-        ]
-        print(f"moorage: {error.text}" + (f": {', '.join(details)}" if details else ""), file=sys.stderr)  # noqa: T201
-        return 2
-    except (SettingsError, OSError, RuntimeError) as error:
-        print(f"moorage: {error}", file=sys.stderr)  # noqa: T201
-        return 2
 
 
 def main() -> None:
