@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from moorage import Policy, Settings, SettingsError
-from moorage.config import NAMES, SYSTEM_ROOT, AccessRule, allowed, load, without_password
+from moorage.config import load
 from moorage.registry.policy import ImmutableTags, RetentionRule
+from moorage.settings import NAMES, SYSTEM_ROOT, AccessRule, allowed, without_password
 from moorage.web.options import Warned
 
 
@@ -454,10 +455,10 @@ def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Settings(root="/somewhere").data_folder() == Path("/somewhere")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Settings(root="~/data").data_folder() == tmp_path / "data"
-    monkeypatch.setattr("moorage.config.SYSTEM_ROOT", tmp_path / "var" / "oci-registry")
+    monkeypatch.setattr("moorage.settings.SYSTEM_ROOT", tmp_path / "var" / "oci-registry")
     (tmp_path / "var").mkdir()
     assert Settings().data_folder() == tmp_path / "var" / "oci-registry"
-    monkeypatch.setattr("moorage.config.SYSTEM_ROOT", tmp_path / "absent" / "oci-registry")
+    monkeypatch.setattr("moorage.settings.SYSTEM_ROOT", tmp_path / "absent" / "oci-registry")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     assert Settings().data_folder() == tmp_path / "share" / "moorage"
     assert Path("/var/lib/oci-registry") == SYSTEM_ROOT

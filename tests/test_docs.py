@@ -19,7 +19,7 @@ import typer
 
 import moorage
 import moorage.testing
-from moorage import config
+from moorage import config, settings
 from moorage.cli import app
 from moorage.metadata.base import load_migrations
 from moorage.spec.errors import RegistryError
@@ -102,7 +102,7 @@ def errors() -> Iterator[type[RegistryError]]:
         left += each.__subclasses__()
 
 
-@pytest.mark.parametrize("name", config.NAMES)
+@pytest.mark.parametrize("name", settings.NAMES)
 def test_setting(name: str) -> None:
     """A setting has a section that tells its variable, its default, what is allowed, and what it does."""
     part = section(text("configuration.md"), f"### `{name}`")
@@ -114,14 +114,14 @@ def test_setting(name: str) -> None:
     )
     assert facts, part
     assert facts["variable"] == f"{config.PREFIX}{name.upper()}"
-    default = getattr(config.Settings(), name)
+    default = getattr(settings.Settings(), name)
     if default is None:
         assert facts["default"] == "none"
     else:
         assert tomllib.loads(f"value = {facts['default'].strip('`')}")["value"] == (
             list(default) if isinstance(default, tuple) else default
         )
-    assert facts["allowed"].replace("`", "") == config.allowed(name)
+    assert facts["allowed"].replace("`", "") == settings.allowed(name)
     options = {o for each in command_line().commands["serve"].params if each.name == name for o in each.opts}
     assert set(quoted(facts["options"] or "")) == options
 
@@ -129,7 +129,7 @@ def test_setting(name: str) -> None:
 def test_no_other_setting() -> None:
     """Nothing is documented as a setting that is none."""
     documented = re.findall(r"^### `(.+)`$", text("configuration.md"), re.MULTILINE)
-    assert sorted(documented) == sorted(config.NAMES)
+    assert sorted(documented) == sorted(settings.NAMES)
 
 
 def test_example_file_loads(tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_example_file_loads(tmp_path: Path) -> None:
     (example,) = blocks(text("configuration.md"), "toml")
     file = tmp_path / "moorage.toml"
     file.write_text(example)
-    settings = config.load(file)
-    assert msgspec.structs.asdict(settings).keys() == set(config.NAMES)
-    assert settings != config.Settings()
+    example_settings = config.load(file)
+    assert msgspec.structs.asdict(example_settings).keys() == set(settings.NAMES)
+    assert example_settings != settings.Settings()
     variables = re.findall(r"^(MOORAGE_\w+)='?(.+?)'?$", text("configuration.md"), re.MULTILINE)
     assert len(variables) >= 2
     config.load(environment=dict(variables))
@@ -288,7 +288,7 @@ def test_conformance_names_modules_and_settings_that_exist() -> None:
             if each.endswith(".py"):
                 assert (ROOT / "src" / "moorage" / each).is_file(), requirement
             elif re.fullmatch("[a-z]+_[a-z_]+", each):
-                assert each in config.NAMES or f"def {each}(" in sources(), (requirement, each)
+                assert each in settings.NAMES or f"def {each}(" in sources(), (requirement, each)
 
 
 @cache

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from moorage.auth.keys import make_key
-from moorage.config import SECRETS
+from moorage.settings import SECRETS
 from tests.certificates import Authority
 from tests.login import basic
 from tests.server import Server

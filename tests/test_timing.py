@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moorage import create_app
-from moorage.config import Settings
+from moorage.settings import Settings
 from tests.login import NAME, basic, logged_in
 from tests.support import Exchange
 

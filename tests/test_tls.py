@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from moorage.config import Settings, SettingsError
+from moorage.settings import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from tests.certificates import Authority, Pair
 from tests.server import Server, running

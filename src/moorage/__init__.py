@@ -11,9 +11,9 @@ from moorage._version import __version__
 if TYPE_CHECKING:
     from moorage import errors
     from moorage.build import create_app, open_registry
-    from moorage.config import Settings, SettingsError
     from moorage.registry import Registry
     from moorage.registry.policy import Policy
+    from moorage.settings import Settings, SettingsError
     from moorage.spec.descriptor import Descriptor
     from moorage.spec.digest import Digest
     from moorage.spec.errors import RegistryError
@@ -41,8 +41,8 @@ _HOMES: Final = {
     "Precondition": "moorage.spec.preconditions",
     "Registry": "moorage.registry",
     "RegistryError": "moorage.spec.errors",
-    "Settings": "moorage.config",
-    "SettingsError": "moorage.config",
+    "Settings": "moorage.settings",
+    "SettingsError": "moorage.settings",
     "create_app": "moorage.build",
     "open_registry": "moorage.build",
 }

@@ -12,8 +12,8 @@ from moorage.auth.certificates import CertificateAuthenticator
 from moorage.auth.htpasswd import Htpasswd
 from moorage.auth.passwords import Passwords, PasswordSource
 from moorage.auth.rules import Rule
-from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
+from moorage.settings import Settings, SettingsError
 from moorage.web.access import Gate
 from moorage.web.admin import AdminPages
 from moorage.web.options import WebOptions

@@ -18,9 +18,9 @@ from moorage.command_options import on_registry
 if TYPE_CHECKING:
     from moorage.auth.base import Identity
     from moorage.auth.passwords import PasswordSource
-    from moorage.config import Settings
     from moorage.registry import Registry
     from moorage.registry.tokens import Tokens
+    from moorage.settings import Settings
 
 Groups = Annotated[list[str] | None, typer.Option("--group", "-g", metavar="GROUP", help="A group; may be repeated.")]
 PasswordFile = Annotated[

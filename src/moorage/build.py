@@ -11,11 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from moorage.access import gate_of
 from moorage.auth.base import Authenticator, Authorizer
-from moorage.config import NAMES, STORAGES, Settings, SettingsError, load, without_password
+from moorage.config import STORAGES, load
 from moorage.metadata.base import MovableMetadata
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
 from moorage.registry.policy import Policy
+from moorage.settings import NAMES, Settings, SettingsError, without_password
 from moorage.storage.base import BlobStore
 from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.storage.memory import MemoryBlobStore

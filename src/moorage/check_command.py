@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
 from moorage.build import metadata_of, place_of, store_of
-from moorage.config import Settings, SettingsError
 from moorage.registry.check import check, count, orphans
+from moorage.settings import Settings, SettingsError
 
 
 async def check_root(settings: Settings, *, full: bool) -> int:

@@ -11,7 +11,7 @@ from moorage._version import __version__
 from moorage.command_options import Config, Jobs, Metadata, Root, Storage, guarded, load_settings, on_registry
 
 if TYPE_CHECKING:
-    from moorage.config import Settings
+    from moorage.settings import Settings
 
 app = typer.Typer(
     name="moorage",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from moorage.config import Settings
+    from moorage.settings import Settings
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="Settings in TOML.")]
 Storage = Annotated[
@@ -71,7 +71,8 @@ def on_registry(command: Callable[..., Any]) -> Callable[..., None]:
 
 def load_settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
     """The settings of a file, the environment and the command line; raises ``SettingsError``."""
-    from moorage.config import SettingsError, load, without_password  # noqa: PLC0415
+    from moorage.config import load  # noqa: PLC0415
+    from moorage.settings import SettingsError, without_password  # noqa: PLC0415
 
     url = arguments.get("metadata")
     if url is not None and without_password(url) != url:
@@ -84,7 +85,7 @@ def load_settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
 
 def guarded(run: Callable[[], Any]) -> None:
     """End the command with what ``run`` gives back; with a line that says what is wrong, and 2, where it cannot."""
-    from moorage.config import SettingsError  # noqa: PLC0415
+    from moorage.settings import SettingsError  # noqa: PLC0415
     from moorage.spec.errors import RegistryError  # noqa: PLC0415
 
     try:

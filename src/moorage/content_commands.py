@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from moorage.build import metadata_of, registry_of
-from moorage.config import Settings, SettingsError
 from moorage.registry import Registry
 from moorage.registry.explain import Holder, Subject
 from moorage.registry.policy import MEBIBYTE
+from moorage.settings import Settings, SettingsError
 from moorage.spec import moments
 from moorage.spec.digest import Digest
 

@@ -8,11 +8,11 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from moorage.build import registry_of
-from moorage.config import Settings, SettingsError
 from moorage.content_commands import opened, tell
 from moorage.registry.explain import Subject
 from moorage.registry.exports import Export
 from moorage.registry.imports import Import, Imported
+from moorage.settings import Settings, SettingsError
 from moorage.storage.trees import FolderTree, open_tree
 
 

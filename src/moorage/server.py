@@ -22,7 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from moorage._version import __version__
 from moorage.build import create_app, facts_folder, metadata_of, place_of, store_of
-from moorage.config import Settings, SettingsError
+from moorage.settings import Settings, SettingsError
 from moorage.tls import ReloadedContext
 from moorage.web.connections import Connections
 from moorage.web.limits import Limits

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from moorage.config import Settings, SettingsError
+from moorage.settings import Settings, SettingsError
 
 _log = logging.getLogger("moorage.tls")
 # Forward secrecy and authenticated encryption only. What TLS 1.3 offers is so by itself.

@@ -2,11 +2,11 @@
 
 from moorage.auth.base import Recalls
 from moorage.auth.issuers import ClaimRule, Fetch, IssuerOptions, Issuers
-from moorage.config import Settings
 from moorage.fetching import Fetcher
 from moorage.issuer_settings import IssuerSetting
 from moorage.registry import Registry
 from moorage.registry.tokens import TokenOptions, Tokens
+from moorage.settings import Settings
 from moorage.web.access import Gate
 from moorage.web.tokens import TokenPages
 

@@ -11,9 +11,10 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from moorage.build import FACTS, facts_folder, metadata_of, place_of, store_of
-from moorage.config import Settings, SettingsError, load
+from moorage.config import load
 from moorage.metadata.base import MovableMetadata
 from moorage.registry.transfer import Place, Transfer
+from moorage.settings import Settings, SettingsError
 
 STAGING = ".transfer"  # in the folder of the target; what a broken-off transfer leaves there, the next one removes
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from moorage import create_app
-from moorage.config import Settings
+from moorage.settings import Settings
 from tests.login import NAME, PASSWORD, basic, logged_in
 from tests.support import errors, served
 
