@@ -129,6 +129,14 @@ def door(sentinel: Sentinel) -> Iterator[Door]:
         yield opened
 
 
+def test_a_header_that_may_come_once() -> None:
+    "Whatever the server in front lets through, neither of two counts."
+    with Door() as door:
+        twice = door.ask("GET", "/v2/", [("Authorization", "a"), ("Host", "x"), ("Authorization", "b")])
+        assert (twice.status, twice.codes) == (400, ["UNSUPPORTED"])
+        assert door.ask("GET", "/v2/", [("Accept", "a/b"), ("Accept", "a/c")]).status == 200
+
+
 @bounded(300)
 @given(st.sampled_from(targets.METHODS), targets.paths(), targets.queries)
 def test_any_path_and_method(door: Door, method: str, path: str, query: str) -> None:

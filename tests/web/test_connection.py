@@ -176,6 +176,66 @@ def test_date(server: Server) -> None:
     assert abs(made - time.time()) < 60
 
 
+# What may come once
+
+
+def bare(*headers: str, version: str = "1.1") -> bytes:
+    return "\r\n".join([f"GET /v2/ HTTP/{version}", "Connection: close", *headers, "", ""]).encode()
+
+
+ONCE = {
+    "Host": ("x", "y"),
+    "Authorization": ("Basic YTpi", "Basic YTpj"),
+    "Content-Range": ("0-1", "0-2"),
+    "Content-Type": ("a/b", "a/c"),
+    "Range": ("bytes=0-0", "bytes=1-1"),
+    "If-Range": ('"a"', '"b"'),
+    "Origin": ("http://x", "http://y"),
+    "Sec-Fetch-Site": ("none", "cross-site"),
+    "Expect": ("100-continue", "x"),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_header_that_may_come_once(server: Server, name: str) -> None:
+    """Twice it is refused, even with one value: none of the two counts. One of them is as good as ever."""
+    first, second = ONCE[name]
+    others = [] if name == "Host" else ["Host: x"]
+    for values in ((first, second), (second, first), (first, first)):
+        lines = [f"{name}: {values[0]}", *others, f"{name.lower()}: {values[1]}"]
+        (found,) = answers(raw(server.url, bare(*lines)), ["GET"])
+        assert (found.status, found.codes) == (400, ["UNSUPPORTED"])
+        assert json.loads(found.body)["errors"][0]["detail"] == {"header": name.lower(), "allowed": "one"}
+    (found,) = answers(raw(server.url, bare(f"{name}: {first}", *others)), ["GET"])
+    assert found.status == 200
+
+
+def test_a_request_without_a_host(server: Server) -> None:
+    """RFC 9112 section 3.2: that is not HTTP/1.1; a connection of HTTP/1.0 need not name one."""
+    (found,) = answers(raw(server.url, bare()), ["GET"])
+    assert (found.status, found.codes) == (400, ["UNSUPPORTED"])
+    assert json.loads(found.body)["errors"][0]["detail"] == {"header": "host", "allowed": "one"}
+    (found,) = answers(raw(server.url, bare(version="1.0")), ["GET"])
+    assert found.status == 200
+
+
+def test_the_request_behind_one_that_is_refused(server: Server) -> None:
+    """Its body is known to end, so what follows is the next request, which may be right; trailers repeat nothing."""
+    chunked = "Transfer-Encoding: chunked\r\n"
+    trailers = b"1\r\nx\r\n0\r\nHost: y\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"
+    data = message("POST /v2/a/blobs/uploads/", f"Host: y\r\n{chunked}") + trailers
+    data += message("POST /v2/a/blobs/uploads/", chunked) + trailers + message("GET /v2/", CLOSE)
+    assert [each.status for each in answers(raw(server.url, data), ["POST", "POST", "GET"])] == [400, 202, 200]
+
+
+def test_a_list_in_several_lines(server: Server) -> None:
+    """RFC 9110 section 5.3: the values of a header that is a list are one list, in their order."""
+    digest = push(server, b"listed")
+    headers = f'If-None-Match: "{digest}"\r\nIf-None-Match: "other"\r\n{CLOSE}'
+    (found,) = answers(raw(server.url, message(f"GET /v2/a/blobs/{digest}", headers)), ["GET"])
+    assert found.status == 304
+
+
 # What is too much, or too slow
 
 

@@ -12,10 +12,36 @@ _CONTENT_RANGE: Final = re.compile(r"([0-9]{1,18})-([0-9]{1,18})", re.ASCII)
 _BYTE_RANGE: Final = re.compile(r"\s*(?:([0-9]{1,99})-([0-9]{0,99})|-([0-9]{1,99}))\s*", re.ASCII)
 _ENTITY_TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*(?:,|$)')
 _MOST_RANGES: Final = 32
+# Of two values a proxy in front of us may go by the one, and we by the other.
+_ONCE: Final = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"if-range",
+        b"origin",
+        b"range",
+        b"sec-fetch-site",
+    }
+)
 # Spec "Warnings": all of them together.
 WARNINGS_LONGEST: Final = 4096
 
 Span = tuple[int, int]
+
+
+def repeat(headers: dict[bytes, bytes], name: bytes, value: bytes) -> bool:
+    """Take a further value of a header that is there, as more of one list; False where a header may come only once.
+
+    RFC 9110 section 5.3.
+    """
+    if name in _ONCE:
+        return False
+    headers[name] += b", " + value
+    return True
 
 
 def content_range(header: str) -> Span:

@@ -136,6 +136,7 @@ class RegistryApp:
         return None
 
     async def _answer(self, request: Request) -> Response:
+        request.check()
         registry = self._registry or await self.open()
         if request.method not in ("GET", "HEAD"):
             _check_origin(request, self._options)

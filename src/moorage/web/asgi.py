@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from moorage.auth.base import Certificate
-from moorage.spec.errors import ClientDisconnected, RegistryError, Unauthorized
+from moorage.spec import headers as rules
+from moorage.spec.errors import ClientDisconnected, RegistryError, RequestMalformed, Unauthorized
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -52,16 +53,25 @@ class Request(ABC):
     """One request, whose body is a stream first; the way to its client is the subclass's matter.
 
     ``path`` is decoded, ``query_string`` is not, names in ``headers`` are in lower case. ``ended`` says that the body
-    was taken to its end, ``started`` that the answer was begun.
+    was taken to its end, ``started`` that the answer was begun. ``malformed`` is a header that must come once and
+    comes never or again.
     """
 
-    __slots__ = ("_query", "ended", "headers", "method", "path", "query_string", "started")
+    __slots__ = ("_query", "ended", "headers", "malformed", "method", "path", "query_string", "started")
 
-    def __init__(self, method: str, path: str, query_string: bytes, headers: dict[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: bytes,
+        headers: dict[bytes, bytes],
+        malformed: bytes | None = None,
+    ) -> None:
         self.method = method
         self.path = path
         self.query_string = query_string
         self.headers = headers
+        self.malformed = malformed
         self.ended = False
         self.started = False
         self._query: list[tuple[str, str]] | None = None
@@ -100,6 +110,11 @@ class Request(ABC):
     @abstractmethod
     async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
         """Send a further piece. Raises ``ClientDisconnected`` when nobody reads any more."""
+
+    def check(self) -> None:
+        """Raise ``RequestMalformed`` where a header makes the request ambiguous."""
+        if self.malformed is not None:
+            raise RequestMalformed(detail={"header": self.malformed.decode("latin-1"), "allowed": "one"})
 
     def header(self, name: bytes) -> str | None:
         """The value of a header (its name in lower case), or None."""
@@ -173,7 +188,14 @@ class ASGIRequest(Request):
         path: str = scope["path"]
         root = scope.get("root_path", "")
         path = path[len(root) :] if root and path.startswith(root) else path
-        super().__init__(scope["method"], path, scope.get("query_string", b""), dict(scope["headers"]))
+        headers: dict[bytes, bytes] = {}
+        malformed = None
+        for name, value in scope["headers"]:
+            if name not in headers:
+                headers[name] = value
+            elif not rules.repeat(headers, name, value):
+                malformed = name
+        super().__init__(scope["method"], path, scope.get("query_string", b""), headers, malformed)
         self._scope = scope
         self._receive = receive
         self._send = send

@@ -23,6 +23,7 @@ from moorage.spec.errors import (
     RequestMalformed,
     RequestTimeout,
 )
+from moorage.spec.headers import repeat
 from moorage.web.asgi import API_VERSION, error_response
 from moorage.web.exchange import ConnectionRequest
 from moorage.web.heads import head_of
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._head_size = 0
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._malformed: bytes | None = None  # a header that came again
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[ConnectionRequest] = deque()
         self._current: ConnectionRequest | None = None
@@ -190,11 +192,15 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
+        name, headers = name.lower(), self._headers
+        if name not in headers:
+            headers[name] = value
+        elif not repeat(headers, name, value):
+            self._malformed = name
 
     def on_headers_complete(self) -> None:
-        url, headers = self._url, self._headers
-        self._url, self._headers = b"", {}
+        url, headers, malformed = self._url, self._headers, self._malformed
+        self._url, self._headers, self._malformed = b"", {}, None
         self._head_size, self.begun, self._taken = 0, None, 0
         if self._deaf:
             return
@@ -210,7 +216,10 @@ class Connection(asyncio.Protocol):
         keep_alive = parser.should_keep_alive()
         if b"connection" in headers and keep_alive:
             keep_alive = parser.get_http_version() == "1.1" and not parser.should_upgrade()
-        request = ConnectionRequest(self, parser.get_method().decode("ascii"), path, query, headers, keep_alive)
+        if b"host" not in headers and parser.get_http_version() != "1.0":  # RFC 9112 section 3.2
+            malformed = b"host"
+        method = parser.get_method().decode("ascii")
+        request = ConnectionRequest(self, method, path, query, headers, keep_alive, malformed)
         if b"expect" in headers:
             request.expects = headers[b"expect"].lower() == b"100-continue"
         self._arriving = request
@@ -223,7 +232,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request, self._arriving = self._arriving, None
-        self._headers, self._head_size = {}, 0  # trailers are of no use
+        self._headers, self._malformed, self._head_size = {}, None, 0  # trailers are of no use
         if request is None:
             return
         request.complete = True

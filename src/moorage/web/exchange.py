@@ -30,8 +30,9 @@ class ConnectionRequest(Request):
         query_string: bytes,
         headers: dict[bytes, bytes],
         keep_alive: bool,
+        malformed: bytes | None = None,
     ) -> None:
-        super().__init__(method, path, query_string, headers)
+        super().__init__(method, path, query_string, headers, malformed)
         self._connection = connection
         self._pieces: deque[bytes] | None = None
         self._waiter: asyncio.Future[None] | None = None
