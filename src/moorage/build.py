@@ -1,12 +1,14 @@
 """The composition root: settings to parts. Alone in naming concrete backends."""
 
 import os
+import tarfile
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from moorage.access import gate_of
@@ -16,12 +18,16 @@ from moorage.metadata.base import MovableMetadata
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
 from moorage.registry.policy import Policy
-from moorage.settings import NAMES, Settings, SettingsError, without_password
+from moorage.settings import NAMES, Settings, SettingsError, in_bucket, without_password
 from moorage.storage.base import BlobStore
 from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.storage.memory import MemoryBlobStore
+from moorage.storage.trees import Tree, open_tree
 from moorage.web.app import RegistryApp
 from moorage.web.options import WebOptions
+
+if TYPE_CHECKING:
+    from moorage.storage.objects import ObjectBlobStore
 
 FACTS = "moorage.db"
 BYTES = "blobs"
@@ -52,9 +58,27 @@ def registry_of(settings: Settings, **options: Any) -> Registry:
 def store_of(settings: Settings, *, read_only: bool = False) -> BlobStore:
     """The place for bytes that ``settings`` describe, not opened. Raises ``SettingsError``."""
     if settings.bucket:
-        return _objects(settings)
+        return _objects(settings, settings.storage, "storage")
     folder = facts_folder(settings)
     return MemoryBlobStore() if folder is None else FilesystemBlobStore(folder / BYTES, read_only=read_only)
+
+
+def tree_of(settings: Settings, source: str, called: str = "source") -> AbstractAsyncContextManager[Tree]:
+    """The files at ``source``: a folder, a tar, or a bucket that the settings for buckets reach.
+
+    Raises ``SettingsError``, which calls the source what it is ``called``.
+    """
+    if in_bucket(source):
+        store = _objects(settings, source, called)
+        from moorage.storage.bucket_tree import BucketTree  # noqa: PLC0415  only a bucket needs the library
+
+        return BucketTree(store, source.rstrip("/").rpartition("/")[2])
+    try:
+        return nullcontext(open_tree(Path(source)))
+    except (tarfile.TarError, FileNotFoundError) as error:
+        raise SettingsError(
+            f"{called} = {source!r}: {error}; allowed: a folder, a tar, s3://…, gs://…, az://…"
+        ) from error
 
 
 def metadata_of(settings: Settings, *, read_only: bool = False) -> MovableMetadata:
@@ -120,11 +144,9 @@ def _postgres(settings: Settings, *, read_only: bool) -> MovableMetadata:
     return PostgresMetadata(options, read_only=read_only)
 
 
-def _objects(settings: Settings) -> BlobStore:
+def _objects(settings: Settings, url: str, called: str) -> "ObjectBlobStore":
     if find_spec("obstore") is None:
-        raise SettingsError(
-            f"storage = {settings.storage!r}: obstore is missing; pip install 'moorage[objects]' brings it"
-        )
+        raise SettingsError(f"{called} = {url!r}: obstore is missing; pip install 'moorage[objects]' brings it")
     for name in ("object_ca_file", "object_credentials"):
         file = getattr(settings, name)
         if file not in (None, "auto", "anonymous") and not os.access(file, os.R_OK):
@@ -133,10 +155,10 @@ def _objects(settings: Settings) -> BlobStore:
     from moorage.storage.objects import ObjectBlobStore, ObjectOptions  # noqa: PLC0415
 
     def given(options: Any) -> dict[str, Any]:
-        fields = options.__dataclass_fields__.keys() - {"url"}
+        fields = options.__dataclass_fields__.keys() - {"url", "called"}
         return {each: getattr(settings, f"object_{each}" if f"object_{each}" in NAMES else each) for each in fields}
 
-    bucket = BucketOptions(url=settings.storage, **given(BucketOptions))
+    bucket = BucketOptions(url=url, called=called, **given(BucketOptions))
     return ObjectBlobStore(bucket, ObjectOptions(**given(ObjectOptions)))
 
 

@@ -276,10 +276,11 @@ def migrate(
 def import_(
     settings: "Settings",
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="SOURCE",
-            help="A storage tree of distribution, an OCI image layout or a folder of them, a tar of docker save.",
+            help="A storage tree of distribution, an OCI image layout or a folder of them, a tar of docker save; "
+            "or s3://bucket/prefix, gs://…, az://… with one of the first three.",
         ),
     ],
     *,

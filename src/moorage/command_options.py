@@ -61,7 +61,8 @@ def on_registry(command: Callable[..., Any]) -> Callable[..., None]:
     @wraps(command)
     def line(config: Path | None, **values: Any) -> None:
         arguments = {name: values.pop(name) for name in _PLACE if name != "config"}
-        guarded(lambda: command(load_settings(config, arguments), **values))
+        source = str(values.get("source", ""))  # what a command calls so may be in a bucket
+        guarded(lambda: command(load_settings(config, arguments, source), **values))
 
     # Typer reads both.
     line.__signature__ = inspect.Signature([*own, *place])  # type: ignore[attr-defined]
@@ -69,8 +70,11 @@ def on_registry(command: Callable[..., Any]) -> Callable[..., None]:
     return line
 
 
-def load_settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
-    """The settings of a file, the environment and the command line; raises ``SettingsError``."""
+def load_settings(config: Path | None, arguments: dict[str, Any], source: str = "") -> "Settings":
+    """The settings of a file, the environment and the command line; ``source`` as in ``load``.
+
+    Raises ``SettingsError``.
+    """
     from moorage.config import load  # noqa: PLC0415
     from moorage.settings import SettingsError, without_password  # noqa: PLC0415
 
@@ -80,7 +84,7 @@ def load_settings(config: Path | None, arguments: dict[str, Any]) -> "Settings":
             "--metadata: everyone on this machine can read a password there; "
             "allowed: in metadata_password_file, MOORAGE_METADATA, PGPASSWORD or PGPASSFILE"
         )
-    return load(config, os.environ, arguments)
+    return load(config, os.environ, arguments, source)
 
 
 def guarded(run: Callable[[], Any]) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.issuer_settings import check_issuers
-from moorage.settings import BUCKETS, NAMES, SECRETS, TYPES, Settings, SettingsError, allowed, shown
+from moorage.settings import BUCKETS, NAMES, SECRETS, TYPES, Settings, SettingsError, allowed, in_bucket, shown
 from moorage.spec.headers import WARNINGS_LONGEST
 
 _LISTS: Final = frozenset(name for name, kind in TYPES.items() if get_origin(kind) in (list, tuple))
@@ -35,10 +35,12 @@ def load(
     file: str | os.PathLike[str] | None = None,
     environment: Mapping[str, str] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    source: str = "",
 ) -> Settings:
     """The settings of ``file`` (TOML), overridden by ``environment``, overridden by ``arguments`` that are not None.
 
-    Raises ``SettingsError``.
+    ``source`` is what will be read beside the storage; in a bucket, the settings of buckets are for it too. Raises
+    ``SettingsError``.
     """
     environment = environment or {}
     values = _from_file(file or environment.get(f"{PREFIX}CONFIG"))
@@ -48,6 +50,7 @@ def load(
             values[name] = _convert(name, value, f"--{name.replace('_', '-')}")
     settings = Settings(**values)
     _check(settings)
+    _check_buckets(settings, {"storage": settings.storage, "source": source})
     return settings
 
 
@@ -162,7 +165,6 @@ def _check(settings: Settings) -> None:
     scheme = settings.storage.partition(":")[0]
     if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")
-    _check_bucket(settings)
     if not re.match(r"sqlite$|postgres(ql)?://", settings.metadata):
         raise SettingsError(
             f"metadata = {shown('metadata', settings.metadata)}: allowed: sqlite, postgresql://user@host/database"
@@ -173,17 +175,19 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")
 
 
-def _check_bucket(settings: Settings) -> None:
-    scheme, _, place = settings.storage.partition("://")
-    for name, schemes in _CONCERNED.items():
+def _check_buckets(settings: Settings, places: Mapping[str, str]) -> None:
+    schemes = {place.partition("://")[0] for place in places.values() if in_bucket(place)}
+    for name, concerned in _CONCERNED.items():
         value = getattr(settings, name)
-        if value != _DEFAULTS[name] and scheme not in schemes:
-            allowed_with = ", ".join(f"{each}://…" for each in schemes)
+        if value != _DEFAULTS[name] and not schemes.intersection(concerned):
+            allowed_with = ", ".join(f"{each}://…" for each in concerned)
             raise SettingsError(f"{name} = {value!r}: allowed with storage = {allowed_with}")
-    if settings.bucket and "@" in place:
-        raise SettingsError("storage: allowed: an address without credentials, which object_credentials is for")
-    if settings.bucket and not re.fullmatch(r"[^/?#@:\s]+(/[^?#\s]*)?", place):
-        raise SettingsError(f"storage = {settings.storage!r}: allowed: {scheme}://, a name, /prefix or nothing")
+    for name, place in places.items():
+        scheme, _, rest = place.partition("://")
+        if in_bucket(place) and "@" in rest:
+            raise SettingsError(f"{name}: allowed: an address without credentials, which object_credentials is for")
+        if in_bucket(place) and not re.fullmatch(r"[^/?#@:\s]+(/[^?#\s]*)?", rest):
+            raise SettingsError(f"{name} = {place!r}: allowed: {scheme}://, a name, /prefix or nothing")
     if (settings.object_endpoint or "").startswith("http://") and not settings.object_allow_http:
         raise SettingsError(
             f"object_endpoint = {settings.object_endpoint!r}: "

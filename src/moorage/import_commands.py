@@ -1,31 +1,26 @@
 """``moorage import`` and ``export``: content from other registries and programs, and for them."""
 
-import tarfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from moorage.build import registry_of
+from moorage.build import registry_of, tree_of
 from moorage.content_commands import opened, tell
 from moorage.registry.explain import Subject
 from moorage.registry.exports import Export
 from moorage.registry.imports import Import, Imported
 from moorage.settings import Settings, SettingsError
-from moorage.storage.trees import FolderTree, open_tree
+from moorage.storage.trees import FolderTree
 
 
-async def import_(settings: Settings, source: Path, *, name: str | None, jobs: int, dry_run: bool) -> int:
+async def import_(settings: Settings, source: str, *, name: str | None, jobs: int, dry_run: bool) -> int:
     """``moorage import``; 1 if something did not come. Raises ``SettingsError``."""
     if settings.in_memory:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: whatever outlives its process")
-    try:
-        tree = open_tree(source)
-    except (tarfile.TarError, FileNotFoundError) as error:
-        raise SettingsError(f"{source}: {error}; allowed: a folder or a tar") from error
     bar = Console(stderr=True)
-    async with registry_of(settings, housekeeping=False) as registry:
+    async with tree_of(settings, source) as tree, registry_of(settings, housekeeping=False) as registry:
         with bar.status("looking") as status:
 
             def told(so_far: Imported) -> None:

@@ -28,6 +28,12 @@ Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
 Secret = Annotated[str, Meta(min_length=1, extra={"secret": True})]
 
 
+def in_bucket(place: str) -> bool:
+    """Whether ``place`` is the URL of a bucket."""
+    scheme, separator, _ = place.partition("://")
+    return bool(separator) and scheme in BUCKETS
+
+
 class SettingsError(Exception):
     """A setting that cannot be: names the key, where it stands, the value and what is allowed."""
 
@@ -170,8 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bucket(self) -> bool:
         """Whether bytes are kept in a bucket."""
-        scheme, separator, _ = self.storage.partition("://")
-        return bool(separator) and scheme in BUCKETS
+        return in_bucket(self.storage)
 
     def web_options(self) -> WebOptions:
         """How it is seen from outside."""

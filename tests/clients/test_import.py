@@ -4,93 +4,29 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests import support
-from tests.buckets import free_port
-from tests.clients.kit import Door, Home, Layout, assert_same, tool
+from tests.buckets import Engine, free_port
+from tests.clients.kit import Door, Home, Layout, assert_same
 from tests.clients.test_skopeo import FROM, KEEP, TO
+from tests.clients.trees import REPOSITORY, data, digests_of, distribution, fill, links, push_blob, put, started
 from tests.server import running
-from tests.support import CONFIG, EMPTY, LAYER, OCI_INDEX, OCI_MANIFEST, digest_of, encode, eventually
+from tests.support import EMPTY, LAYER, OCI_MANIFEST, digest_of, encode, eventually
+from tests.test_cli import refused
 from tests.test_cli import run as moorage
 
 pytestmark = pytest.mark.clients
-REPOSITORY = "library/app"
-
-
-@contextmanager
-def started(folder: Path, port: int, program: str, *arguments: str | Path) -> Iterator[Door]:
-    """Another registry, on that port."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([tool(program), *arguments], stdout=log, stderr=log)
-    try:
-        door = Door(f"http://127.0.0.1:{port}")
-
-        def answers() -> bool:
-            try:
-                return httpx.get(f"{door.url}/v2/", trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        eventually(answers, f"{program} answers")
-        yield door
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def distribution(program: str, folder: Path) -> Iterator[Door]:
-    """A registry of distribution over ``folder/tree``."""
-    port = free_port()
-    settings = folder / "config.yml"
-    settings.write_text(
-        "version: 0.1\nlog: {accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'tree'}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    with started(folder, port, program, "serve", settings) as door:
-        yield door
-
-
-def put(door: Door, reference: str, content: bytes, media_type: str) -> None:
-    url = f"{door.url}/v2/{REPOSITORY}/manifests/{reference}"
-    answer = httpx.put(url, content=content, headers={"content-type": media_type}, trust_env=False)
-    assert answer.status_code == 201, answer.text
-
-
-def push_blob(door: Door, content: bytes) -> None:
-    start = httpx.post(f"{door.url}/v2/{REPOSITORY}/blobs/uploads/", trust_env=False)
-    url = httpx.URL(door.url).join(start.headers["location"]).copy_merge_params({"digest": digest_of(content)})
-    assert httpx.put(url, content=content, trust_env=False).status_code == 201
 
 
 @pytest.fixture(scope="module", params=["docker-registry", "registry"])
 def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, run: Home, multi: Layout) -> Path:
-    """The storage tree of distribution: two platforms, schema 2, a signature, a referrer and its fallback tag."""
+    """The storage tree of distribution."""
     folder = tmp_path_factory.mktemp(request.param)
     with distribution(request.param, folder) as door:
-        at = f"docker://{door.url.removeprefix('http://')}/{REPOSITORY}"
-        source = f"oci:{multi.root}:multi"
-        run("skopeo", "copy", "--all", KEEP, TO, source, f"{at}:multi")
-        run("skopeo", "copy", "--format", "v2s2", TO, source, f"{at}:schema2")
-        run("skopeo", "copy", "--all", KEEP, TO, source, f"{at.removesuffix('app')}deep/er:v1")
-        for content in (CONFIG, LAYER, EMPTY):
-            push_blob(door, content)
-        image = encode(support.image())
-        put(door, "v1", image, OCI_MANIFEST)
-        put(door, digest_of(image).replace(":", "-") + ".sig", encode(support.image(layers=[EMPTY])), OCI_MANIFEST)
-        referrer = encode(support.artifact(subject=support.descriptor(image, OCI_MANIFEST)))
-        put(door, digest_of(referrer), referrer, OCI_MANIFEST)
-        listing = encode(support.index([support.descriptor(referrer, OCI_MANIFEST)]))
-        put(door, digest_of(image).replace(":", "-"), listing, OCI_INDEX)
-        tags = {tag: door.digest(REPOSITORY, tag) for tag in door.tags(REPOSITORY)}
-    assert len(tags) == 5
-    (folder / "tags.json").write_text(json.dumps(tags))
+        (folder / "tags.json").write_text(json.dumps(fill(door, run, multi)))
     return folder / "tree"
 
 
@@ -100,29 +36,10 @@ def broken(tree: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree, tmp_path / "broken"))
 
 
-def data(tree: Path, digest: str) -> Path:
-    encoded = digest.partition(":")[2]
-    return tree / "docker/registry/v2/blobs/sha256" / encoded[:2] / encoded / "data"
-
-
-def links(tree: Path) -> Path:
-    return tree / "docker/registry/v2/repositories" / REPOSITORY / "_manifests"
-
-
-def imported(source: Path, root: Path, *options: str, code: int = 0) -> str:
+def imported(source: Path | str, root: Path, *options: str | Path, code: int = 0) -> str:
     done = moorage("import", source, "--root", root, *options)
     assert (done.returncode, done.stderr) == (code, "")
     return done.stdout
-
-
-def digests_of(door: Door, repository: str, digest: str) -> Iterator[str]:
-    """A manifest and all that it needs, each of which the door gives byte for byte."""
-    document = json.loads(door.manifest(repository, digest))
-    yield digest
-    for child in document.get("manifests", []):
-        yield from digests_of(door, repository, child["digest"])
-    for each in [*([document["config"]] if "config" in document else []), *document.get("layers", [])]:
-        assert door.blob(repository, each["digest"]) == each["digest"]
 
 
 def test_tree_of_distribution(tree: Path, multi: Layout, tmp_path: Path) -> None:
@@ -148,6 +65,30 @@ def test_tree_of_distribution(tree: Path, multi: Layout, tmp_path: Path) -> None
         assert "0 manifests, 0 tags, 0 blobs read (0 bytes), 0 mounted" in again
     assert "nothing is wrong" in moorage("check", "--full", "--root", root).stdout
     assert "by import" in moorage("history", f"{REPOSITORY}:v1", "--root", root).stdout
+
+
+@pytest.mark.parametrize("program", ["docker-registry", "registry"])
+def test_tree_in_a_bucket(program: str, seaweedfs: Engine, run: Home, multi: Layout, tmp_path: Path) -> None:
+    """As distribution's driver for S3 keeps it, with the settings of buckets; a second import reads nothing."""
+    folder, root, settings = tmp_path / f"{program}-import", tmp_path / "root", tmp_path / "moorage.toml"
+    folder.mkdir()
+    with distribution(program, folder, seaweedfs) as door:
+        tags = fill(door, run, multi)
+    wanted = {name: value for name, value in seaweedfs.settings.items() if name != "storage"}
+    settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in wanted.items()))
+    source = f"{seaweedfs.settings['storage']}/{folder.name}"
+    line = imported(source, root, "--config", settings)
+    assert line.startswith("2 repositories: 11 manifests, 6 tags")
+    assert "0 manifests, 0 tags, 0 blobs read (0 bytes), 0 mounted" in imported(source, root, "--config", settings)
+    with running(root) as server:
+        door = Door(server.url)
+        assert {tag: door.digest(REPOSITORY, tag) for tag in door.tags(REPOSITORY)} == tags
+        assert all(list(digests_of(door, REPOSITORY, digest)) for digest in tags.values())
+        door.assert_holds("library/deep/er", "v1", multi)
+        assert len(door.referrers(REPOSITORY, tags["v1"])) == 1
+    nothing = f"{seaweedfs.settings['storage']}/nothing"
+    assert "holds nothing that can be imported" in refused("import", nothing, "--root", root, "--config", settings)
+    assert "allowed with storage" in refused("import", folder, "--root", root, "--config", settings)
 
 
 def test_export_and_back(tree: Path, run: Home, multi: Layout, tmp_path: Path) -> None:

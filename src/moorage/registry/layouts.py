@@ -3,6 +3,7 @@
 A storage tree of distribution (v2, v3), an OCI image layout, a folder of such layouts, an archive of docker.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ IMAGE_LAYOUT: Final = "oci-layout"
 _CONTAINERD_NAME: Final = "io.containerd.image.name"  # the whole name, where the other is but the tag
 _OLAREG_REFERRERS: Final = "org.olareg.referrer.subject"  # a list that olareg keeps, pushed by nobody
 _LONGEST: Final = 64 * 1024 * 1024  # of an index.json or manifest.json
+_AT_ONCE: Final = 32
 _OCI: Final = "application/vnd.oci.image"
 _PACKED: Final = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 
@@ -100,17 +102,13 @@ async def _distribution(tree: Tree, place: str, name: str, prefix: str, told: To
         origin = Origin(prefix + name.rstrip("/"), lambda digest: _data(place, digest))
         revisions = f"{folder}_manifests/revisions/"
         for algorithm in await tree.entries(revisions):
-            for encoded in await tree.entries(revisions + algorithm):
-                wanted = f"{algorithm.rstrip('/')}:{encoded.rstrip('/')}"
-                link = await _link(tree, f"{revisions}{algorithm}{encoded}link", told)
-                if link == wanted:
+            async for encoded, link in _links(tree, revisions + algorithm, "", told):
+                if link == f"{algorithm.rstrip('/')}:{encoded}":
                     origin.manifests.append(link)
-                elif link is not None:
-                    told(f"{revisions}{algorithm}{encoded}link names {link}")
-        for tag in await tree.entries(f"{folder}_manifests/tags/"):
-            link = await _link(tree, f"{folder}_manifests/tags/{tag}current/link", told)
-            if link is not None:
-                origin.tags.append((tag.rstrip("/"), link))
+                else:
+                    told(f"{revisions}{algorithm}{encoded}/link names {link}")
+        async for tag, link in _links(tree, f"{folder}_manifests/tags/", "current/", told):
+            origin.tags.append((tag, link))
         yield origin
     for each in names:
         if each.endswith("/") and not each.startswith(("_", ".")):
@@ -120,6 +118,17 @@ async def _distribution(tree: Tree, place: str, name: str, prefix: str, told: To
 
 def _data(place: str, digest: Digest) -> str:
     return f"{place}blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
+
+
+async def _links(tree: Tree, folder: str, below: str, told: Told) -> AsyncIterator[tuple[str, Digest]]:
+    """Each folder in ``folder`` and what its link file, ``below`` it, says; some are read at once, for a bucket."""
+    names = [each.rstrip("/") for each in await tree.entries(folder)]
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start : start + _AT_ONCE]
+        links = await asyncio.gather(*(_link(tree, f"{folder}{name}/{below}link", told) for name in some))
+        for name, link in zip(some, links, strict=True):
+            if link is not None:
+                yield name, link
 
 
 async def _link(tree: Tree, path: str, told: Told) -> Digest | None:

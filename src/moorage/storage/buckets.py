@@ -24,10 +24,11 @@ class BucketOptions:
 
     ``url`` is ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``. ``credentials`` is
     ``auto`` (the environment, else the identity of the instance or pod), ``anonymous``, or a file: an AWS credentials
-    file, a Google service account or an Azure connection string.
+    file, a Google service account or an Azure connection string. ``called`` is the setting that errors name.
     """
 
     url: str
+    called: str = "storage"
     endpoint: str | None = None
     region: str | None = None
     account: str | None = None

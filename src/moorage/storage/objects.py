@@ -124,7 +124,7 @@ class ObjectBlobStore:
         try:
             self._store = connect(self._bucket)
         except (BaseError, ValueError) as error:
-            raise RuntimeError(f"storage = {self._bucket.url!r}: {_reason(str(error))}") from None
+            raise RuntimeError(f"{self._bucket.called} = {self._bucket.url!r}: {_reason(str(error))}") from None
         await self._look()
         return self
 
@@ -221,6 +221,13 @@ class ObjectBlobStore:
                     if each["path"].startswith(prefix):
                         yield each["path"]
 
+    async def entries(self, folder: str) -> Sequence[str]:
+        """What is directly in ``folder`` (empty, or with ``/`` at its end), sorted; the name of a folder ends so."""
+        with _translated():
+            found = await obstore.list_with_delimiter_async(self._store, folder or None)
+        paths = [f"{each}/" for each in found["common_prefixes"]] + [each["path"] for each in found["objects"]]
+        return sorted(each.removeprefix(folder) for each in paths)
+
     async def url(self, key: Key, expires: float) -> str | None:
         if self._options.redirect == "never":
             return None
@@ -247,7 +254,9 @@ class ObjectBlobStore:
         except StorageUnavailable as error:
             reason = error.details[0]["reason"]
             if not error.passing:
-                raise RuntimeError(f"storage = {self._bucket.url!r}: the bucket refuses: {reason}") from None
+                raise RuntimeError(
+                    f"{self._bucket.called} = {self._bucket.url!r}: the bucket refuses: {reason}"
+                ) from None
             _log.error("%s does not answer yet: %s", self._bucket.url, reason)
         if self._options.redirect == "auto" and not self._options.cdn_url and self._bucket.endpoint is None:
             try:

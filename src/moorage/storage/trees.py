@@ -1,4 +1,4 @@
-"""Files that other programs laid out, for reading: a folder or a tar, one protocol for both."""
+"""Files that other programs laid out, for reading: a folder or a tar here, one protocol for these and buckets."""
 
 import asyncio
 import bz2
@@ -10,7 +10,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -25,14 +25,17 @@ class Tree(Protocol):
     def name(self) -> str:
         """The last part of where it is, without an archive's suffix."""
 
-    async def entries(self, folder: str) -> list[str]:
+    async def entries(self, folder: str) -> Sequence[str]:
         """What is directly in a folder (``""``: the top), sorted; a folder's name ends in ``/``. Empty if absent."""
 
     async def size(self, path: str) -> int | None:
         """How many bytes a file has; None if there is none."""
 
-    def read(self, path: str) -> AsyncGenerator[bytes]:
-        """The bytes of a file in pieces; raises ``OSError``."""
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        """The bytes of a file from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
+
+        Ends early where the file does; raises ``OSError``.
+        """
 
 
 class FolderTree:
@@ -62,12 +65,15 @@ class FolderTree:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-    async def read(self, path: str) -> AsyncGenerator[bytes]:
-        if await self.size(path) is None:  # a pipe would be waited for
+    async def read(self, path: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
+        size = await self.size(path)
+        if size is None:  # a pipe would be waited for
             raise FileNotFoundError(f"{path} is not there")
+        stop = size if stop is None else min(stop, size)
         with await asyncio.to_thread((self._root / path).open, "rb", buffering=0) as file:
-            while piece := await asyncio.to_thread(file.read, PIECE):
+            while start < stop and (piece := await _piece(file, start, stop)):
                 yield piece
+                start += len(piece)
 
     async def write(self, path: str, pieces: AsyncGenerator[bytes]) -> None:
         """Make a file; it is there with all that ``pieces`` give, or as it was."""
@@ -117,21 +123,26 @@ class TarTree:
     async def size(self, path: str) -> int | None:
         return self._members[path][1] if path in self._members else None
 
-    async def read(self, path: str) -> AsyncGenerator[bytes]:
+    async def read(self, path: str, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         if path not in self._members:
             raise FileNotFoundError(f"{path} is not there")
-        at, left = self._members[path]
-        while left:
-            piece = await asyncio.to_thread(os.pread, self._file.fileno(), min(left, PIECE), at)
+        at, size = self._members[path]
+        start, stop = at + start, at + (size if stop is None else min(stop, size))
+        while start < stop:
+            piece = await _piece(self._file, start, stop)
             if not piece:
                 raise OSError(f"{path} is cut short")
             yield piece
-            at, left = at + len(piece), left - len(piece)
+            start += len(piece)
 
 
 def open_tree(path: Path) -> Tree:
     """The tree at ``path``: a folder or a tar, packed or not. Raises ``OSError``, ``tarfile.TarError``."""
     return FolderTree(path) if path.is_dir() else TarTree(path)
+
+
+async def _piece(file: IO[bytes], start: int, stop: int) -> bytes:
+    return await asyncio.to_thread(os.pread, file.fileno(), min(stop - start, PIECE), start)
 
 
 def _plain(path: Path) -> IO[bytes]:
