@@ -27,6 +27,7 @@ _WORDS: Final = {
     "subject": "refers to {name}, which is there",
     "itself": "held by itself",
     "grace": "",
+    "quarantine": "quarantined",
     "more": "and by more of the kind",
 }
 _out = Console(highlight=False, soft_wrap=True)

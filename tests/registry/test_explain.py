@@ -67,6 +67,27 @@ async def test_why_of_what_goes(place: Place) -> None:
     assert await place.registry.explain.why(child["digest"]) == []
 
 
+async def test_why_of_what_is_quarantined(place: Place) -> None:
+    """In each repository: since when, for what damage, and that a push heals it; beside what holds it."""
+    one = await place.image("one", "v1")
+    await place.blob(b"one", "b")
+    blob = await place.registry.blobs.get("a", digest_of(b"one"))
+    place.store._objects[blob.key] = b"on"
+    place.now += 10
+    await place.registry.scrub()
+    for found in await place.registry.explain.why(blob.digest):
+        quarantine, *holders = found.held_by
+        assert (quarantine.kind, quarantine.since) == ("quarantine", place.now)
+        assert "2 of 3 bytes" in quarantine.reason
+        assert "pushed again" in quarantine.reason
+        assert chains(holders) == ({("grace",)} if "b@" in found.name else {(f"layer {one['digest']}", "tag v1")})
+    place.now += 10
+    await place.blob(b"one", "c")
+    healed = await place.registry.explain.why(blob.digest)
+    assert len(healed) == 3
+    assert not any(each.kind == "quarantine" for place in healed for each in place.held_by)
+
+
 async def test_why_of_an_untagged_manifest(place: Place) -> None:
     """It holds itself."""
     one = await place.image("one")

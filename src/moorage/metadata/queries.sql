@@ -396,11 +396,11 @@ ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE duties.due_at <=
 UPDATE duties SET progress = $2, due_at = $3 WHERE name = $1;
 
 -- name: places_of
--- Each repository that has a digest, as a blob or as a manifest, with its size and since when it is to go and why.
-SELECT r.id, r.name, 'blob', b.size, l.linked_at, l.unreferenced_since, NULL FROM repository_blobs l
-JOIN repositories r ON r.id = l.repository_id JOIN blobs b ON b.digest = l.digest WHERE l.digest = $1
+-- Each repository that has a digest, as a blob or as a manifest, and since when it is to go and why.
+SELECT r.id, r.name, 'blob', l.linked_at, l.unreferenced_since, NULL FROM repository_blobs l
+JOIN repositories r ON r.id = l.repository_id WHERE l.digest = $1
 UNION ALL
-SELECT r.id, r.name, 'manifest', m.size, m.pushed_at, m.unheld_since, m.unheld_because FROM repositories r
+SELECT r.id, r.name, 'manifest', m.pushed_at, m.unheld_since, m.unheld_because FROM repositories r
 JOIN manifests m ON m.repository_id = r.id AND m.digest = $1
 ORDER BY 2, 3;
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from moorage.metadata import blobs as facts
 from moorage.metadata.blobs import StoredBlob
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
+from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUnknown, RegistryError
 from moorage.spec.names import check_new
@@ -17,9 +18,9 @@ _KEPT = 8 * 1024 * 1024  # bytes of all of them
 
 
 class ContentLost(RegistryError):
-    """A fact names bytes that storage does not have; nothing wrong is served in their place."""
+    """A fact names bytes that storage does not have, or has damaged; nothing wrong is served in their place."""
 
-    status, message = 500, "the content's bytes are missing from storage"
+    status, message = 500, "the content's bytes are missing from storage, or damaged"
 
 
 class Blobs:
@@ -47,16 +48,22 @@ class Blobs:
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
-        Raises ``ContentLost`` rather than ending early; the blob is quarantined then, so that it is pushed again.
+        Raises ``ContentLost`` rather than ending early, or giving anything of a small blob that has another digest;
+        the blob is quarantined then, so that it is pushed again.
         """
-        position, end = start, blob.size if stop is None else min(stop, blob.size)
-        small: list[Piece] | None = [] if start == 0 and end == blob.size <= _SMALL else None
+        end = blob.size if stop is None else min(stop, blob.size)
+        if blob.size <= _SMALL:
+            yield (self.at_hand(blob) or await self._whole(blob))[start:end]
+            return
+        async with aclosing(self._read(blob, start, end)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _read(self, blob: StoredBlob, position: int, end: int) -> AsyncGenerator[Piece]:
         try:
-            async with aclosing(self._parts.store.read(blob.key, start, end)) as pieces:
+            async with aclosing(self._parts.store.read(blob.key, position, end)) as pieces:
                 async for piece in pieces:
                     position += len(piece)
-                    if small is not None:
-                        small.append(piece)
                     yield piece
         except FileNotFoundError as error:
             await self._lost(blob, "its bytes are gone")
@@ -64,8 +71,16 @@ class Blobs:
         if position < end:
             await self._lost(blob, f"it ends at {position} of {blob.size} bytes")
             raise ContentLost(detail={"digest": blob.digest, "at": position})
-        if small is not None:
-            self._keep(blob.key, b"".join(small))
+
+    async def _whole(self, blob: StoredBlob) -> bytes:
+        """All of a small blob, verified: for so few bytes that costs nothing."""
+        async with aclosing(self._read(blob, 0, blob.size)) as pieces:
+            content = b"".join([piece async for piece in pieces])
+        if (computed := digests.compute(content, blob.digest.algorithm)) != blob.digest:
+            await self._lost(blob, f"its bytes have the digest {computed}")
+            raise ContentLost(detail={"digest": blob.digest})
+        self._keep(blob.key, content)
+        return content
 
     def _keep(self, key: Key, content: bytes) -> None:
         if key in self._small:

@@ -14,6 +14,7 @@ _MOST: Final = 10  # holders of one kind that are named
 _DEEPEST: Final = 8  # indexes of indexes, referrers of referrers
 _EVERY: Final = 1_000_000
 _PAGE: Final = 500
+_HEALS: Final = "there for nobody until it is pushed again, to any repository"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Holder:
 
     ``kind`` is ``blob`` or ``manifest`` (what was asked about, there ``since`` then), ``tag``, ``index``,
     ``subject``, the kind of a reference (``config``, ``layer``, ``content``), ``itself`` (an untagged manifest),
-    ``grace``, or ``more`` (there are more than are named).
+    ``grace``, or ``more`` (there are more than are named). A ``quarantine`` among them holds nothing: it says
+    ``since`` when, and why, nobody gets the blob.
     """
 
     kind: str
@@ -84,12 +86,14 @@ class Explain:
         subject = Subject.parse(subject) if isinstance(subject, str) else subject
         digest = subject.digest or await self._digest(subject)
         found = []
-        for repository_id, name, kind, _, since, unheld_since, because in await self._fetch("places_of", digest):
+        for repository_id, name, kind, since, unheld_since, because in await self._fetch("places_of", digest):
             if subject.repository not in (None, name):
                 continue
             place = Holder(kind, f"{name}@{digest}", since)
             if kind == "blob":
-                place.held_by = await self._of_blob(repository_id, digest, unheld_since)
+                damage = await self._fetch("quarantined_of_repository", name, digest)
+                place.held_by = [Holder("quarantine", "", at, reason=f"{what}; {_HEALS}") for what, at in damage]
+                place.held_by += await self._of_blob(repository_id, digest, unheld_since)
             else:
                 place.held_by = await self._of_manifest(repository_id, digest, (unheld_since, because), _DEEPEST)
             found.append(place)
