@@ -1,6 +1,7 @@
 """``moorage serve`` as a real process: start, sockets, draining, the end."""
 
 import json
+import platform
 import re
 import signal
 import socket
@@ -285,6 +286,25 @@ def test_memory(tmp_path: Path) -> None:
         push(server.url)
         assert httpx.get(f"{server.url}/v2/a/blobs/{DIGEST}").content == LAYER
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library")
+def test_memory_of_a_chunk_serves_the_next(tmp_path: Path) -> None:
+    """It is not given back to the system and taken again, page by page."""
+    chunk = bytes(5 * 1024 * 1024)
+
+    def faults(server: Server) -> int:
+        assert server.process is not None
+        status = Path(f"/proc/{server.process.pid}/stat").read_text()
+        return int(status.rpartition(")")[2].split()[7])
+
+    with running(tmp_path / "root", "--storage", f"file://{tmp_path}/root") as server:
+        location, seen = start_upload(server.url), []
+        for _ in range(20):
+            before = faults(server)
+            location = httpx.patch(f"{server.url}{location}", content=chunk).headers["location"]
+            seen.append(faults(server) - before)
+    assert sorted(seen)[10] < 100, seen  # a chunk has 1,280 pages
 
 
 def test_storage_url(tmp_path: Path) -> None:

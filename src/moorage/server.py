@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import functools
 import ipaddress
@@ -34,6 +35,8 @@ _HANDSHAKE: Final = 15.0  # seconds for the handshake of TLS
 _GOODBYE: Final = 2.0  # seconds for its end
 _FILES: Final = 1 << 20  # where the system sets no limit
 _OTHER_FILES: Final = 128  # for the database, the log, libraries
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+_KEPT: Final = 8 * 1024 * 1024  # bytes of freed memory that stay ours, for the pieces of bodies that come next
 _LOOK: Final = 50  # tenths of a second between two looks at the files of TLS
 
 
@@ -51,10 +54,22 @@ def serve(settings: Settings) -> int:
     metadata_of(settings)  # what is wrong with it is said before anything starts
     _check_folder(settings)
     sockets = _bind(settings, address)
+    _keep_memory()
     announce = _announcement(settings, sockets[0])
     if settings.workers == 1:
         return _Worker(settings, tls, sockets[0], announce).work()
     return _Supervisor(settings, tls, sockets, announce).run()
+
+
+def _keep_memory() -> None:
+    """Let the heap keep what is freed: the GNU C library gives it back and takes it again for each MiB of an upload.
+
+    That costs a fault for each page of a body, a fifth of the processor time of an upload. Elsewhere nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT)  # setting one alone would fix the other at its small default
 
 
 class _Worker(uvicorn.Server):
