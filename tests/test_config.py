@@ -10,7 +10,7 @@ import pytest
 
 from moorage import Policy, Settings, SettingsError
 from moorage.config import load
-from moorage.registry.policy import ImmutableTags, RetentionRule
+from moorage.registry.policy import ImmutableTags, QuotaRule, RetentionRule
 from moorage.settings import NAMES, SYSTEM_ROOT, AccessRule, allowed, without_password
 from moorage.web.options import Warned
 
@@ -145,6 +145,11 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
         (RetentionRule(repository="ci/**", keep_newest=3, keep=("v*",)),),
     ),
     "retention_interval": ("120", "120", 120.0),
+    "quotas": (
+        '[{ repository = "ci/**", bytes = 10 }]',
+        '[{"repository": "ci/**", "bytes": 10}]',
+        (QuotaRule(repository="ci/**", bytes=10),),
+    ),
     "scrub_rate": ("0", "0", 0.0),
     "scrub_days": ("7", "7", 7.0),
     "events_days": ("400", "400", 400.0),
@@ -246,6 +251,8 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("rules", [{"who": ["anonymous"], "repositories": ["**"], "allow": ["push"]}], "push", "pull, catalog"),
     ("rules", [{"who": ["a"], "repositories": ["**"], "permit": ["pull"]}], "permit", "{who, repositories"),
     ("immutable_tags", [{"repository": "**"}], "'repository': '**'", "{repository, tag}"),
+    ("immutable_tags", [{"repository": "**", "tag": "*", "tags": "*"}], "'tags'", "{repository, tag}"),
+    ("retention", [{"repository": "**", "keep_newst": 3}], "'keep_newst'", "keep_newest"),
     ("sparse", True, "True", "all, indexes, none"),
     ("sparse", "some", "'some'", "all, indexes, none"),
     ("manifest_limit", 10, "10", "from 1024"),
@@ -259,6 +266,13 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("upload_expiry", 0, "0", "from 1"),
     ("chunk_minimum", 0, "0", "from 1"),
     ("housekeeping_interval", 0, "0", "from 0.05"),
+    ("quotas", [{"repository": "**"}], "'**'", "at least one of bytes, tags, repositories"),
+    ("quotas", [{"repository": "**", "bytes": -1}], "-1", "from 0"),
+    ("quotas", [{"repository": "**", "tags": 2**63}], str(2**63), "whole number"),
+    ("quotas", [{"repository": "**", "bytes": "10 GB"}], "10 GB", "{repository, bytes, tags, repositories}"),
+    ("quotas", [{"repository": "**", "blobs": 1}], "blobs", "{repository, bytes, tags, repositories}"),
+    ("quotas", [{"repository": "Team/**", "bytes": 1}], "'Team/**'", "names with * and **"),
+    ("quotas", [{"repository": "*", "bytes": 1}, {"repository": "*", "tags": 1}], "'*'", "one quota for a pattern"),
     ("host", 5, "5", "text"),
     ("storage", "s3", "'s3'", "filesystem, memory, file:///path"),
     ("storage", "", "''", "filesystem, memory, file:///path"),

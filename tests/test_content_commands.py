@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.server import running
-from tests.support import CONFIG, LAYER, Repository, digest_of
+from tests.support import CONFIG, LAYER, Repository, digest_of, errors
 from tests.test_cli import refused, run
 
 
@@ -35,6 +35,37 @@ async def test_collect_beside_a_server(root: Path) -> None:
             for content in (CONFIG, LAYER):
                 assert (await repository.get(f"blobs/{digest_of(content)}")).content == content
             assert run("check", "--root", root, "--full").returncode == 0
+
+
+async def test_quotas(root: Path, tmp_path: Path) -> None:
+    """A server's settings are what holds for everyone; what is used is told while it serves."""
+    assert "there is no registry" in refused("quota", "--root", root)
+    settings = tmp_path / "moorage.toml"
+    settings.write_text(
+        'quotas = [{ repository = "team/**", bytes = 1000, tags = 4 }, { repository = "x", tags = 0 }]'
+    )
+    with running(root, "--config", str(settings)) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            await Repository(client, "team/app").push_image("v1")
+            listed = run("quota", "--root", root).stdout.splitlines()
+            size = re.fullmatch(r"team/\*\*  bytes         (\d+) bytes of 1.0 kB, (\d+\.\d) %", listed[0])
+            assert size
+            assert float(size[2]) == pytest.approx(int(size[1]) / 10, abs=0.1)
+            assert listed[1:] == [
+                "team/**  tags          1 of 4, 25.0 %",
+                "team/**  repositories  1",
+                "x        bytes         0 bytes",
+                "x        tags          0 of 0",
+                "x        repositories  0",
+            ]
+            assert run("quota", "--root", root, "--recount").stdout.splitlines() == listed
+            too_much = await client.post(
+                f"/v2/team/app/blobs/uploads/?digest={digest_of(b'x' * 1000)}", content=b"x" * 1000
+            )
+            assert errors(too_much, 403, "DENIED")[0]["detail"]["quota"] == "team/**"
+        assert run("check", "--root", root).returncode == 0
+    with running(root):
+        assert run("quota", "--root", root).stdout == "there are no quotas\n"
 
 
 def test_no_registry_there(root: Path) -> None:

@@ -35,6 +35,7 @@ SERVICES = {
     for path in ("/healthz", "/readyz", "/openapi.json", "/v2/token/keys")
 }
 SERVICES |= {(method, path) for method in ("GET", "POST", "DELETE") for path in ("/api/keys", "/api/rules")}
+SERVICES |= {("GET", "/api/quotas")}
 SERVICES |= {("GET", "/v2/token"), ("POST", "/v2/token"), ("POST", "/v2/token/revoke")}
 
 

@@ -211,6 +211,19 @@ def retention(
 
 @app.command()
 @on_registry
+def quota(
+    settings: "Settings",
+    *,
+    recount: Annotated[bool, typer.Option("--recount", help="Count everything anew first.")] = False,
+) -> Awaitable[int]:
+    """List what quotas allow, and what is used of them."""
+    from moorage.content_commands import quota as run  # noqa: PLC0415
+
+    return run(settings, recount=recount)
+
+
+@app.command()
+@on_registry
 def scrub(
     settings: "Settings",
     *,

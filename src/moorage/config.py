@@ -4,19 +4,23 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
 from moorage.auth.certificates import METHOD as CERTIFICATE
 from moorage.issuer_settings import check_issuers
+from moorage.registry.policy import QuotaRule
 from moorage.settings import BUCKETS, NAMES, SECRETS, TYPES, Settings, SettingsError, allowed, in_bucket, shown
 from moorage.spec.headers import WARNINGS_LONGEST
 
 _LISTS: Final = frozenset(name for name, kind in TYPES.items() if get_origin(kind) in (list, tuple))
 PREFIX: Final = "MOORAGE_"
+_LARGEST: Final = 2**62
+_PATTERN: Final = re.compile(r"[a-z0-9._/*-]+")
 # What a setting makes no sense without.
 _NEEDS: Final = {
     "tls_key": "tls_certificate",
@@ -116,9 +120,23 @@ def _convert(name: str, value: Any, source: str, *, strict: bool = True) -> Any:
     if name not in TYPES:
         raise SettingsError(f"{source}: unknown setting {name!r}; allowed: {', '.join(NAMES)}")
     try:
+        for kind in filter(is_dataclass, get_args(TYPES[name])):
+            _check_fields(value, {each.name for each in fields(kind)})
         return msgspec.convert(value, TYPES[name], strict=strict)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, _UnknownField) as error:
         raise SettingsError(f"{source} = {shown(name, value)}: {error}; allowed: {allowed(name)}") from error
+
+
+class _UnknownField(Exception):
+    """A table in a list has a key that means nothing."""
+
+
+def _check_fields(tables: Any, known: set[str]) -> None:
+    """What msgspec refuses of a struct, it ignores of a dataclass."""
+    for each in tables if isinstance(tables, list) else ():
+        for key in each if isinstance(each, dict) else ():
+            if key not in known:
+                raise _UnknownField(f"unknown {key!r}")
 
 
 def _check(settings: Settings) -> None:
@@ -156,6 +174,7 @@ def _check(settings: Settings) -> None:
         check_issuers(settings.issuers, settings.authentication)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    _check_quotas(settings.quotas)
     for each_rule in settings.retention:
         if not each_rule.removes_tags and each_rule.untagged_days is None:
             raise SettingsError(
@@ -173,6 +192,23 @@ def _check(settings: Settings) -> None:
         raise SettingsError("storage = 'memory': allowed with metadata = 'sqlite': facts would outlive the bytes")
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")
+
+
+def _check_quotas(quotas: Sequence[QuotaRule]) -> None:
+    for number, each in enumerate(quotas):
+        if not _PATTERN.fullmatch(each.repository):
+            raise SettingsError(f"quotas: repository = {each.repository!r}: allowed: names with * and **")
+        if not all(0 <= limit <= _LARGEST for limit in each.limits):
+            raise SettingsError(
+                f"quotas: {each.limits} for {each.repository!r}: allowed: whole numbers from 0 to {_LARGEST}"
+            )
+        if not each.limits:
+            raise SettingsError(
+                f"quotas: the one for {each.repository!r} limits nothing; allowed: at least one of bytes, tags, "
+                "repositories"
+            )
+        if any(each.repository == other.repository for other in quotas[:number]):
+            raise SettingsError(f"quotas: {each.repository!r} stands here twice; allowed: one quota for a pattern")
 
 
 def _check_buckets(settings: Settings, places: Mapping[str, str]) -> None:

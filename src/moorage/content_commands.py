@@ -164,6 +164,26 @@ async def retention(settings: Settings, *, apply: bool) -> int:
     return 0
 
 
+async def quota(settings: Settings, *, recount: bool) -> int:
+    """``moorage quota``."""
+    async with opened(settings) as registry:
+        if recount:
+            await registry.quotas.recount()
+        quotas = await registry.quotas.list()
+    width = max((len(each.pattern) for each in quotas), default=0)
+    for each in quotas:
+        for of, used, allowed in zip(each.used._fields, each.used, each.allowed, strict=True):
+            in_words = decimal if of == "bytes" else str
+            most = "" if allowed is None else f" of {in_words(allowed)}"
+            share = f", {100 * used / allowed:.1f} %" if allowed else ""
+            tell(f"{each.pattern:{width}}  {of:12}  {in_words(used)}{most}{share}")
+        if not each.counted:
+            tell(f"{each.pattern:{width}}  is still being counted")
+    if not quotas:
+        tell("there are no quotas")
+    return 0
+
+
 async def scrub(settings: Settings, rate: float | None) -> int:
     """``moorage scrub``."""
     async with opened(settings) as registry:

@@ -13,7 +13,7 @@ from moorage.auth.certificates import NameFrom
 from moorage.auth.rules import Rule
 from moorage.auth.words import make_rule
 from moorage.issuer_settings import IssuerSetting
-from moorage.registry.policy import ImmutableTags, Policy, RetentionRule
+from moorage.registry.policy import ImmutableTags, Policy, QuotaRule, RetentionRule
 from moorage.web.limits import Limits
 from moorage.web.options import Warned, WebOptions
 from moorage.web.rates import Rates
@@ -134,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     unnamed_grace: Annotated[float, Meta(ge=3600, le=10 * 365 * 86400)] = 7 * 86400.0
     delete_rate: Annotated[float, Meta(ge=0.1, le=1_000_000)] | None = None
     retention: tuple[RetentionRule, ...] = ()
+    quotas: tuple[QuotaRule, ...] = ()
     retention_interval: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 3600.0
     scrub_rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 4.0
     scrub_days: Annotated[float, Meta(ge=0, le=3650)] = 30.0

@@ -541,7 +541,7 @@ async def test_cost_of_one_deletion(images: int) -> None:
         manifests = partial(facts.collect_manifests, "index", place.now, 100, change, cascade=True, bury=False)
         statements += steps_of(manifests, place.metadata)
         statements += steps_of(partial(facts.collect_blobs, place.now - GRACE, 100, change), place.metadata)
-        assert (deleting, len(statements)) == (12, 19)
+        assert (deleting, len(statements)) == (13, 21)
         for name, parameters in statements:
             for plan in await _plan(place.metadata, name, parameters):
                 assert "SCAN" not in plan or "CONSTANT ROW" in plan or "(subquery" in plan, (name, plan)

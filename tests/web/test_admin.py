@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 import httpx
 import pytest
 
-from moorage import Registry, Settings, create_app
+from moorage import Policy, Registry, Settings, create_app
 from moorage.auth.keys import is_key
+from moorage.registry.policy import QuotaRule
 from moorage.testing import memory_registry
 from tests.login import basic
-from tests.support import detail, errors, served
+from tests.support import LAYER, detail, digest_of, errors, pieces, served
 
 ROOT = basic("root", "toor")
 ALICE = basic("alice", "sesame")
@@ -47,7 +48,7 @@ async def client(registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
         yield await stack.enter_async_context(served(app))
 
 
-@pytest.mark.parametrize("path", ["/api/keys", "/api/rules"])
+@pytest.mark.parametrize("path", ["/api/keys", "/api/rules", "/api/quotas"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
 async def test_only_who_manages(client: httpx.AsyncClient, registry: Registry, path: str, method: str) -> None:
     """Nobody else sees or changes anything, not even what the method is for."""
@@ -157,3 +158,22 @@ async def test_an_end_that_no_calendar_has(client: httpx.AsyncClient) -> None:
     refused = await client.post("/api/keys", headers=ROOT, json=body)
     errors(refused, 400, "UNSUPPORTED")
     assert (await client.get("/api/keys", headers=ROOT)).json() == {"keys": []}
+
+
+async def test_quotas(client: httpx.AsyncClient, registry: Registry) -> None:
+    """What each quota allows, and what is used of it."""
+    assert (await client.get("/api/quotas", headers=ROOT)).json() == {"quotas": []}
+    rule = QuotaRule(repository="team/**", bytes=1000, repositories=2)
+    other = Registry(registry._parts.store, registry.metadata, Policy(quotas=(rule,)), housekeeping=False)
+    await other.quotas.apply()
+    await registry.uploads.push("team/app", digest_of(LAYER), pieces(LAYER))
+    assert (await client.get("/api/quotas", headers=ROOT)).json()["quotas"] == [
+        {
+            "repository": "team/**",
+            "counted": True,
+            "bytes": {"used": len(LAYER), "allowed": 1000},
+            "tags": {"used": 0, "allowed": None},
+            "repositories": {"used": 1, "allowed": 2},
+        }
+    ]
+    errors(await client.post("/api/quotas", headers=ROOT), 405, "UNSUPPORTED")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from moorage.metadata import repositories
+from moorage.metadata import quotas, repositories
 from moorage.metadata.base import Metadata, Query, Row, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
@@ -59,9 +59,10 @@ def add(repository: str, digest: Digest, size: int, key: Key, change: Change) ->
     """Store a blob and link it. True if any bytes are doomed: the new ones, where the content is stored already.
 
     Content that was quarantined is repaired by the new bytes, for every repository that holds it.
+    Raises ``QuotaExceeded``.
     """
     answers = yield from together(to_add(repository, digest, size, key, change))
-    return (yield from added(answers, repository, digest, key, change))
+    return (yield from added(answers, repository, digest, size, key, change))
 
 
 def to_add(repository: str, digest: Digest, size: int, key: Key, change: Change) -> list[Query]:
@@ -73,20 +74,32 @@ def to_add(repository: str, digest: Digest, size: int, key: Key, change: Change)
     ]
 
 
-def added(answers: Sequence[Sequence[Row]], repository: str, digest: Digest, key: Key, change: Change) -> Unit[bool]:
-    """The second half of ``add``."""
+def added(
+    answers: Sequence[Sequence[Row]],
+    repository: str,
+    digest: Digest,
+    size: int,
+    key: Key,
+    change: Change,
+    *,
+    received: int = 0,
+) -> Unit[bool]:
+    """The second half of ``add``; ``received`` bytes of it counted as those of a session until now."""
     again = not answers[0]
     if again:
         yield from later("doom", key, change.at)
     for (damaged,) in answers[1]:
         yield from later("doom", damaged, change.at)
         yield from change.record("blob.repair", repository, digest=digest)
-    yield from _linked(answers, repository, digest, change, "blob.push")
+    yield from _linked(answers[2:], repository, digest, size, change, "blob.push", received=received)
     return again or bool(answers[1])
 
 
 def mount(repository: str, digest: Digest, source: str | None, change: Change) -> Unit[bool]:
-    """Link a blob that ``source`` (None: any repository) holds; False if it does not hold it."""
+    """Link a blob that ``source`` (None: any repository) holds; False if it does not hold it.
+
+    Raises ``QuotaExceeded``.
+    """
     if source is None:
         found = yield from one("blob_linked_somewhere", digest)
     else:
@@ -94,7 +107,7 @@ def mount(repository: str, digest: Digest, source: str | None, change: Change) -
     if found is None:
         return False
     answers = yield from together(_to_link(repository, digest, change))
-    yield from _linked(answers, repository, digest, change, "blob.mount")
+    yield from _linked(answers, repository, digest, found[0], change, "blob.mount")
     return True
 
 
@@ -109,6 +122,7 @@ def unlink(repository: str, digest: Digest, change: Change, *, referenced: bool)
         raise BlobUnknown(detail={"name": repository, "digest": digest})
     if not referenced:
         yield from refuse_if_needed(row[0], digest)
+    yield from later("uncount_blob", repository, digest)
     yield from doom_if_unlinked(digest, change.at)
     yield from change.record("blob.delete", repository, digest=digest)
 
@@ -165,17 +179,27 @@ def refuse_if_needed(repository_id: int, digest: Digest) -> Unit[None]:
 
 
 def _to_link(repository: str, digest: Digest, change: Change) -> list[Query]:
-    """What a link asks: the last answers are the repository and whether the link is new."""
+    """What a link asks; ``_linked`` goes on from the answers."""
     return [
         *repositories.to_make(repository, create=change.creates),
+        ("quotas_without_blob", (repository, digest)),
         ("link_blob_by_name", (repository, digest, change.at)),
     ]
 
 
 def _linked(
-    answers: Sequence[Sequence[Row]], repository: str, digest: Digest, change: Change, action: str
+    answers: Sequence[Sequence[Row]],
+    repository: str,
+    digest: Digest,
+    size: int,
+    change: Change,
+    action: str,
+    *,
+    received: int = 0,
 ) -> Unit[None]:
-    repository_id = repositories.made(answers[-2], repository)
-    if answers[-1]:
+    *making, lacking, linked = answers
+    repository_id = yield from repositories.made(making, repository)
+    if linked:
+        yield from quotas.hold(repository, lacking, size, received)
         yield from change.record(action, repository, digest=digest)
     yield from later("mark_unreferenced", repository_id, digest, change.at)

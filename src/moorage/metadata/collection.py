@@ -42,11 +42,12 @@ def collect_blobs(before: float, most: int, change: Change) -> Unit[tuple[int, C
             yield from later("mark_referenced", repository_id, digest)
             continue
         went.links += 1
+        yield from later("uncount_blob", repository, digest)
         went.blobs += yield from blobs.doom_if_unlinked(digest, change.at)
         if not repositories.is_past(repository):
             yield from change.record("blob.delete", repository, digest=digest)
     for repository_id in dict.fromkeys(row[0] for row in due):
-        yield from later("forget_repository", repository_id)
+        yield from repositories.forget(repository_id)
     return len(due), went
 
 
@@ -58,8 +59,8 @@ def collect_manifests(
     due = yield from run("due_manifests", because, before, most)
     for repository_id, repository, digest in due:
         if because == "past":
-            yield from manifest_changes.forget(repository_id, digest, change.at)
-            yield from later("forget_repository", repository_id)
+            yield from manifest_changes.forget(repository_id, repository, digest, change.at)
+            yield from repositories.forget(repository_id)
             went.manifests += 1
             continue
         if (yield from one("holders", repository_id, digest, 1)):  # the fact was wrong
@@ -88,7 +89,7 @@ def sweep_repositories(after: tuple[int, str], most: int, change: Change) -> Uni
         if len(rows) == left:
             return repository_id, rows[-1][0]
         left -= len(rows) + 1
-        yield from later("forget_repository", repository_id)
+        yield from repositories.forget(repository_id)
         following = yield from one("next_repository", repository_id)
         if following is None:
             return None

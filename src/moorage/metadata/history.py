@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.metadata import manifest_changes, referrers, repositories, tags
+from moorage.metadata import manifest_changes, quotas, referrers, repositories, tags
 from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
@@ -44,10 +44,13 @@ def restore(
 
     ``fixed`` says why a tag that names something else may not be moved, if it may not.
     Raises ``ManifestUnknown`` where neither the repository nor its past has it, ``ManifestBlobUnknown`` where
-    something that it needs is gone for good, ``Denied``.
+    something that it needs is gone for good, ``Denied``, ``QuotaExceeded``.
     """
     repository_id = yield from repositories.make(repository, create=change.creates)
     current = yield from one("tag_digest", repository_id, tag)
+    if current is None:
+        for covering in (yield from run("quotas_of", repository)):
+            quotas.quota(covering).check(repository, quotas.Amount(tags=1))
     if fixed and current not in (None, (digest,)):
         raise Denied(fixed, detail={"name": repository, "tag": tag})
     row = yield from one("repository_id", repositories.past(repository))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moorage.metadata import blobs, manifests, referrers, repositories, tags
+from moorage.metadata import blobs, manifests, quotas, referrers, repositories, tags
 from moorage.metadata.base import Query, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
@@ -32,14 +32,16 @@ class Push:
 def push(wanted: Push, change: Change) -> Unit[None]:
     """Store a manifest and its tags, all or nothing.
 
-    Raises ``PreconditionFailed``, ``Denied``, and ``ManifestBlobUnknown`` with each missing reference.
+    Raises ``PreconditionFailed``, ``Denied``, ``QuotaExceeded``, and ``ManifestBlobUnknown`` with each missing
+    reference.
     """
     repository_id = yield from repositories.make(wanted.repository, create=change.creates)
     only_a_list = referrers.is_list(wanted.facts, wanted.tags)
     facts = referrers.without_duties(wanted.facts) if only_a_list else wanted.facts
     needed = [each for each in facts.references if each.required and each.kind not in wanted.sparse]
-    known, *answers = yield from together(
+    covering, known, *answers = yield from together(
         [
+            ("quotas_of", (wanted.repository,)),
             ("manifest_type", (repository_id, wanted.digest)),
             *(("tag_digest", (repository_id, tag)) for tag in wanted.tags),
             *(_presence(repository_id, each) for each in needed),
@@ -54,6 +56,11 @@ def push(wanted: Push, change: Change) -> Unit[None]:
     if missing:
         details = [{"digest": each.digest, "kind": each.kind, "path": each.path} for each in missing]
         raise ManifestBlobUnknown(details=details)
+    asked = quotas.Amount(
+        bytes=0 if known else len(wanted.content), tags=sum(before is None for before in named.values())
+    )
+    for row in covering:
+        quotas.quota(row).check(wanted.repository, asked)
     yield from manifests.store(
         repository_id,
         wanted.repository,
@@ -113,13 +120,15 @@ def discard(
     were there for its sake: its children and its referrers. With ``bury`` it is kept for the history
     of its repository.
     """
-    children = yield from run("children", repository_id, digest)
+    children, size = (yield from run("children", repository_id, digest)), 0
     if bury:
         subject = yield from _bury(repository_id, repository, digest, change)
     else:
-        subject = (yield from run("delete_manifest", repository_id, digest))[0][0]
+        ((subject, size),) = yield from run("delete_manifest", repository_id, digest)
         yield from later("delete_references", repository_id, digest)
-    for (tag,) in (yield from run("delete_tags_of", repository_id, digest)):
+    named = yield from run("delete_tags_of", repository_id, digest)
+    yield from later("count", repository, -size, -len(named), 0)
+    for (tag,) in named:
         if kept(tag):
             raise tags.immutable(repository, tag)
         yield from change.record("tag.delete", repository, tag=tag, before=digest)
@@ -136,10 +145,11 @@ def discard(
             yield from manifests.let_go(repository_id, referrer, "subject", change.at)
 
 
-def forget(past_id: int, digest: str, now: float) -> Unit[None]:
+def forget(past_id: int, past: str, digest: str, now: float) -> Unit[None]:
     """Drop a manifest that was kept for the history; its blobs may be collected from now on."""
-    children = yield from run("children", past_id, digest)
-    yield from later("delete_manifest", past_id, digest)
+    children, gone = yield from together([("children", (past_id, digest)), ("delete_manifest", (past_id, digest))])
+    for _, size in gone:
+        yield from later("count", past, -size, 0, 0)
     yield from later("delete_references", past_id, digest)
     for child, _, _ in children:
         yield from later("mark_unreferenced", past_id, child, now)
@@ -147,8 +157,9 @@ def forget(past_id: int, digest: str, now: float) -> Unit[None]:
 
 def _bury(repository_id: int, repository: str, digest: str, change: Change) -> Unit[str | None]:
     """Move a manifest to the past of its repository, which from now on holds its blobs too; returns its subject."""
-    past_id = yield from repositories.make(repositories.past(repository))
-    yield from forget(past_id, digest, change.at)
+    past = repositories.past(repository)
+    past_id = yield from repositories.make(past)
+    yield from forget(past_id, past, digest, change.at)
     return (yield from move(repository_id, past_id, digest, change.at, "past"))
 
 

@@ -69,6 +69,7 @@ def store(
     if known is None:
         row = (facts.media_type, len(content), *described, change.at, content)
         yield from later("add_manifest", repository_id, digest, *row)
+        yield from later("count", repository, len(content), 0, 0)
         if only_a_list:
             yield from later("mark_list", repository_id, digest)
         yield from later("hold_referrers", repository_id, digest)

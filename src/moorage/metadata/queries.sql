@@ -18,7 +18,8 @@ JOIN blobs b ON b.digest = l.digest
 WHERE r.name = $1;
 
 -- name: blob_linked_somewhere
-SELECT 1 FROM blobs b JOIN repository_blobs l ON l.digest = b.digest JOIN repositories r ON r.id = l.repository_id
+SELECT b.size FROM blobs b JOIN repository_blobs l ON l.digest = b.digest
+JOIN repositories r ON r.id = l.repository_id
 WHERE b.digest = $1 AND r.name < '~' LIMIT 1;
 
 -- name: repositories_of_blob
@@ -171,7 +172,7 @@ AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1 AND t.digest = $
 SELECT digest FROM manifests WHERE repository_id = $1 AND subject = $2;
 
 -- name: delete_manifest
-DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING subject;
+DELETE FROM manifests WHERE repository_id = $1 AND digest = $2 RETURNING subject, size;
 
 -- name: move_manifest
 UPDATE manifests SET repository_id = $3, unheld_since = $4, unheld_because = $5
@@ -252,7 +253,7 @@ INSERT INTO segments (upload_id, start, size, key) VALUES ($1, $2, $3, $4);
 DELETE FROM uploads WHERE id = $1 AND repository = $2 AND received = $3 RETURNING id;
 
 -- name: cancel_upload
-DELETE FROM uploads WHERE id = $1 AND repository = $2 RETURNING id;
+DELETE FROM uploads WHERE id = $1 AND repository = $2 RETURNING received;
 
 -- name: delete_segments
 DELETE FROM segments WHERE upload_id = $1 RETURNING key;
@@ -325,7 +326,7 @@ WHERE m.unheld_because = $1 AND m.unheld_since <= $2 ORDER BY m.unheld_since LIM
 DELETE FROM repositories WHERE id = $1
 AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository_id = $1)
 AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = $1)
-AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1);
+AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = $1) RETURNING name;
 
 -- name: page_due_manifests
 SELECT m.id, r.name, m.digest, m.size, m.unheld_since FROM manifests m JOIN repositories r ON r.id = m.repository_id
@@ -593,3 +594,114 @@ SELECT progress FROM duties WHERE name = 'transfer';
 -- name: mark_transferred
 INSERT INTO duties (name, due_at, progress) VALUES ('transfer', $1, $2)
 ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at, progress = excluded.progress;
+
+-- name: quotas
+SELECT pattern, bytes, tags, repositories, bytes_used, tags_used, repositories_used, counted FROM quotas
+ORDER BY pattern;
+
+-- name: quotas_of
+SELECT q.pattern, q.bytes, q.tags, q.repositories, q.bytes_used, q.tags_used, q.repositories_used, q.counted
+FROM quota_members m JOIN quotas q ON q.pattern = m.pattern WHERE m.name = $1 ORDER BY q.pattern;
+
+-- name: quotas_of_new
+-- All quotas, unless the repository is there, and whether its name is a member. Those that cover it are to be found.
+SELECT q.pattern, q.bytes, q.tags, q.repositories, q.bytes_used, q.tags_used, q.repositories_used, q.counted,
+    CASE WHEN EXISTS (SELECT 1 FROM quota_members m WHERE m.name = $1 AND m.pattern = q.pattern) THEN 1 ELSE 0 END
+FROM quotas q WHERE NOT EXISTS (SELECT 1 FROM repositories r WHERE r.name = $1) ORDER BY q.pattern;
+
+-- name: quotas_without_blob
+-- Those of a name of which no other member holds the blob.
+SELECT q.pattern, q.bytes, q.tags, q.repositories, q.bytes_used, q.tags_used, q.repositories_used, q.counted
+FROM quota_members m JOIN quotas q ON q.pattern = m.pattern WHERE m.name = $1
+AND NOT EXISTS (SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+    JOIN quota_members o ON o.name = r.name AND o.pattern = q.pattern WHERE l.digest = $2 AND r.name <> $1)
+ORDER BY q.pattern;
+
+-- name: quotas_with_blob
+SELECT DISTINCT m.pattern FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+JOIN quota_members m ON m.name = r.name WHERE l.digest = $1;
+
+-- name: count
+UPDATE quotas SET bytes_used = bytes_used + $2, tags_used = tags_used + $3, repositories_used = repositories_used + $4
+WHERE pattern IN (SELECT m.pattern FROM quota_members m WHERE m.name = $1);
+
+-- name: count_in_quota
+UPDATE quotas SET bytes_used = bytes_used + $2, tags_used = tags_used + $3, repositories_used = repositories_used + $4
+WHERE pattern = $1;
+
+-- name: uncount_blob
+-- For a blob that went from a repository: it counts no more unless another member holds it.
+UPDATE quotas SET bytes_used = bytes_used - coalesce((SELECT b.size FROM blobs b WHERE b.digest = $2),
+    (SELECT d.size FROM quarantined d WHERE d.digest = $2), 0)
+WHERE pattern IN (SELECT m.pattern FROM quota_members m WHERE m.name = $1)
+AND NOT EXISTS (SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+    JOIN quota_members o ON o.name = r.name AND o.pattern = quotas.pattern WHERE l.digest = $2);
+
+-- name: add_member
+INSERT INTO quota_members (name, pattern) VALUES ($1, $2);
+
+-- name: is_member
+SELECT 1 FROM quota_members WHERE name = $1 AND pattern = $2;
+
+-- name: leave_quotas
+-- The names of what is not there any more.
+DELETE FROM quota_members WHERE name = $1
+AND NOT EXISTS (SELECT 1 FROM repositories r WHERE r.name = $1)
+AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.repository = $1);
+
+-- name: brought_to_quota
+-- What $2 has that no member of the quota $1 but itself brought: bytes, tags, repositories.
+SELECT CAST(coalesce((SELECT sum(coalesce(b.size, d.size)) FROM repositories r
+        JOIN repository_blobs l ON l.repository_id = r.id
+        LEFT JOIN blobs b ON b.digest = l.digest LEFT JOIN quarantined d ON d.digest = l.digest
+        WHERE r.name = $2 AND NOT EXISTS (SELECT 1 FROM repository_blobs e JOIN repositories o ON o.id = e.repository_id
+            JOIN quota_members m ON m.name = o.name AND m.pattern = $1
+            WHERE e.digest = l.digest AND o.name <> $2)), 0)
+    + coalesce((SELECT sum(x.size) FROM repositories r JOIN manifests x ON x.repository_id = r.id
+        WHERE r.name = $2), 0)
+    + coalesce((SELECT sum(u.received) FROM uploads u WHERE u.repository = $2), 0) AS BIGINT),
+    (SELECT count(*) FROM repositories r JOIN tags t ON t.repository_id = r.id WHERE r.name = $2),
+    (SELECT count(*) FROM repositories r WHERE r.name = $2 AND r.name < '~');
+
+-- name: page_names
+-- Of repositories, and of sessions that received something; and which of them are members.
+SELECT n.name, CASE WHEN EXISTS (SELECT 1 FROM quota_members m WHERE m.name = n.name AND m.pattern = $1)
+    THEN 1 ELSE 0 END
+FROM (SELECT name FROM repositories WHERE name > $2
+    UNION SELECT repository FROM uploads WHERE repository > $2 AND received > 0 ORDER BY 1 LIMIT $3) AS n ORDER BY 1;
+
+-- name: add_quota
+INSERT INTO quotas (pattern, bytes, tags, repositories, bytes_used, tags_used, repositories_used, counted)
+VALUES ($1, $2, $3, $4, 0, 0, 0, 0);
+
+-- name: set_quota
+UPDATE quotas SET bytes = $2, tags = $3, repositories = $4 WHERE pattern = $1;
+
+-- name: empty_quota
+UPDATE quotas SET bytes_used = 0, tags_used = 0, repositories_used = 0, counted = 0 WHERE pattern = $1;
+
+-- name: set_counted
+UPDATE quotas SET counted = 1 WHERE pattern = $1;
+
+-- name: delete_quota
+DELETE FROM quotas WHERE pattern = $1;
+
+-- name: delete_members
+DELETE FROM quota_members WHERE pattern = $1;
+
+-- name: recount
+-- What quotas say that their members have, and what they do have.
+SELECT q.pattern, q.bytes_used, q.tags_used, q.repositories_used,
+    CAST(coalesce((SELECT sum(b.size) FROM (SELECT digest, size FROM blobs
+            UNION ALL SELECT digest, size FROM quarantined) AS b
+        WHERE EXISTS (SELECT 1 FROM repository_blobs l JOIN repositories r ON r.id = l.repository_id
+            JOIN quota_members m ON m.name = r.name AND m.pattern = q.pattern WHERE l.digest = b.digest)), 0)
+    + coalesce((SELECT sum(x.size) FROM quota_members m JOIN repositories r ON r.name = m.name
+        JOIN manifests x ON x.repository_id = r.id WHERE m.pattern = q.pattern), 0)
+    + coalesce((SELECT sum(u.received) FROM quota_members m JOIN uploads u ON u.repository = m.name
+        WHERE m.pattern = q.pattern), 0) AS BIGINT),
+    (SELECT count(*) FROM quota_members m JOIN repositories r ON r.name = m.name
+        JOIN tags t ON t.repository_id = r.id WHERE m.pattern = q.pattern),
+    (SELECT count(*) FROM quota_members m JOIN repositories r ON r.name = m.name
+        WHERE m.pattern = q.pattern AND r.name < '~')
+FROM quotas q ORDER BY q.pattern;

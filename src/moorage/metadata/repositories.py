@@ -2,27 +2,41 @@
 
 from collections.abc import Sequence
 
-from moorage.metadata.base import Metadata, Query, Row, Unit, one, together
+from moorage.metadata import quotas
+from moorage.metadata.base import Metadata, Query, Row, Unit, later, one, together
 from moorage.spec.errors import Denied, NameUnknown
 
 
 def make(name: str, *, create: bool = True) -> Unit[int]:
-    """The identifier of a repository, which is there from now on; raises ``Denied`` unless one may ``create`` it."""
+    """The identifier of a repository, which is there from now on.
+
+    Raises ``Denied`` unless one may ``create`` it, and ``QuotaExceeded``.
+    """
     answers = yield from together(to_make(name, create=create))
-    return made(answers[-1], name)
+    return (yield from made(answers, name))
 
 
 def to_make(name: str, *, create: bool) -> list[Query]:
-    """What ``make`` asks; the last answer tells ``made`` the identifier."""
+    """What ``make`` asks; ``made`` goes on from the answers."""
     asked: Query = "repository_id", (name,)
-    return [("add_repository", (name,)), asked] if create else [asked]
+    return [("quotas_of_new", (name,)), ("add_repository", (name,)), asked] if create else [asked]
 
 
-def made(rows: Sequence[Row], name: str) -> int:
-    """The identifier of a repository; raises ``Denied`` where it is not there and may not be created."""
-    if not rows:
+def made(answers: Sequence[Sequence[Row]], name: str) -> Unit[int]:
+    """The second half of ``make``."""
+    if not answers[-1]:
         raise not_created(name)
-    return int(rows[0][0])
+    if len(answers) > 1:
+        yield from quotas.found(name, answers[0])
+    return int(answers[-1][0][0])
+
+
+def forget(repository_id: int) -> Unit[None]:
+    """Let a repository that is empty not be there any more."""
+    if row := (yield from one("forget_repository", repository_id)):
+        (name,) = row
+        yield from later("count", name, 0, 0, 0 if is_past(name) else -1)
+        yield from later("leave_quotas", name)
 
 
 def not_created(name: str) -> Denied:

@@ -46,6 +46,7 @@ def remove(removals: Sequence[Removal], change: Change) -> Unit[int]:
             if (yield from one("tag_as_seen", row[0], each.tag, each.digest, each.pushed_at)) is None:
                 continue
             yield from later("delete_tag", row[0], each.tag)
+            yield from later("count", each.repository, 0, -1, 0)
             yield from why.record("tag.delete", each.repository, tag=each.tag, before=each.digest)
         yield from manifests.let_go(row[0], each.digest, "retention", change.at)
         done += 1

@@ -31,6 +31,8 @@ def move(
     """Let ``tag`` name ``digest`` rather than what it named ``before``."""
     yield from later("set_tag", repository_id, tag, digest, change.at)
     yield from later("hold_manifest", repository_id, digest)
+    if before is None:
+        yield from later("count", repository, 0, 1, 0)
     if before != digest:
         yield from change.record("tag.push", repository, tag=tag, digest=digest, before=before, after=digest)
         if before and fallback_subject_prefix(tag):
@@ -51,4 +53,5 @@ def delete(
         raise ManifestUnknown(detail={"name": repository, "reference": tag})
     if kept(tag):
         raise immutable(repository, tag)
+    yield from later("count", repository, 0, -1, 0)
     yield from change.record("tag.delete", repository, tag=tag, before=row[0])

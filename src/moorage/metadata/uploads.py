@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moorage.metadata import blobs
+from moorage.metadata import blobs, quotas
 from moorage.metadata.base import Metadata, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
@@ -69,15 +69,24 @@ async def segments(metadata: Metadata, identifier: str) -> list[tuple[Key, int]]
 def append(session: UploadSession, key: Key | None, size: int, digest: Digest | None, expires: float) -> Unit[None]:
     """Move a session on by one segment (none for an empty chunk).
 
-    Raises ``BlobUploadRangeInvalid`` if another request moved it first, ``BlobUploadUnknown`` if it is closed.
+    Raises ``BlobUploadRangeInvalid`` if another request moved it first, ``BlobUploadUnknown`` if it is closed,
+    ``QuotaExceeded``.
     """
     received = session.received + size
-    moved = yield from one(
-        "advance_upload", session.id, session.repository, session.received, received, digest, expires
+    members, new, moved = yield from together(
+        [
+            ("quotas_of", (session.repository,)),
+            ("quotas_of_new", (session.repository,)),
+            (
+                "advance_upload",
+                (session.id, session.repository, session.received, received, digest, expires),
+            ),
+        ]
     )
-    if moved is None:
+    if not moved:
         yield from _lost(session)
     if key is not None:
+        yield from quotas.receive(session.repository, members, new, size)
         yield from later("add_segment", session.id, session.received, size, key)
 
 
@@ -99,14 +108,18 @@ def finish(
     yield from later("delete_segments", session.id)
     for each in spare:
         yield from later("doom", each, change.at)
-    again = yield from blobs.added(answers, session.repository, digest, key, change)
+    yield from quotas.drop(session.repository, session.received)
+    again = yield from blobs.added(answers, session.repository, digest, size, key, change, received=session.received)
     return again or bool(spare)
 
 
 def cancel(repository: str, identifier: str, now: float) -> Unit[None]:
     """Close a session and doom what it received; raises ``BlobUploadUnknown``."""
-    if (yield from one("cancel_upload", identifier, repository)) is None:
+    row = yield from one("cancel_upload", identifier, repository)
+    if row is None:
         raise unknown(repository, identifier)
+    yield from quotas.drop(repository, row[0])
+    yield from later("leave_quotas", repository)
     for (key,) in (yield from run("delete_segments", identifier)):
         yield from later("doom", key, now)
 

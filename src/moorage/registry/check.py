@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from moorage.metadata import quotas
 from moorage.metadata.base import Metadata
 from moorage.spec import digest as digests
 from moorage.spec.errors import RegistryError
@@ -71,6 +72,8 @@ async def check(
     async for problem in _blobs(store, metadata, progress, full=full):
         yield problem
     async for problem in _segments(store, metadata):
+        yield problem
+    async for problem in _quotas(metadata):
         yield problem
 
 
@@ -169,3 +172,19 @@ async def _segments(store: BlobStore, metadata: Metadata) -> AsyncIterator[Probl
             yield Problem(
                 "a session keeps what was acknowledged", f"{repository}: {upload}: {end} of {received} bytes"
             )
+
+
+async def _quotas(metadata: Metadata) -> AsyncIterator[Problem]:
+    """What quotas say is used is what their members have, and all that they cover are members."""
+    rule = "a quota counts what its repositories have"
+    for pattern, *numbers in await metadata.fetch("recount"):
+        for what, counted, real in zip(quotas.Amount._fields, numbers[:3], numbers[3:], strict=True):
+            if counted != real:
+                yield Problem(rule, f"{pattern}: {counted} {what} counted, not {real}")
+    for each in await quotas.listed(metadata):
+        last = ""
+        while each.counted and (names := await metadata.fetch("page_names", each.pattern, last, _PAGE)):
+            for name, member in names:
+                if each.covers(name) and not member:
+                    yield Problem(rule, f"{each.pattern}: {name} is not counted")
+            last = names[-1][0]

@@ -64,6 +64,21 @@ class RetentionRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaRule:
+    """What the repositories that match ``repository`` may have together; None is without a limit."""
+
+    repository: str
+    bytes: int | None = None
+    tags: int | None = None
+    repositories: int | None = None
+
+    @property
+    def limits(self) -> list[int]:
+        """Those that it has."""
+        return [each for each in (self.bytes, self.tags, self.repositories) if each is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The rules of one registry. Sizes are bytes, times are seconds.
 
@@ -74,7 +89,8 @@ class Policy:
     stays, and ``unnamed_grace`` how long bytes stay that no fact names; both are long enough for what is under way to
     be finished. ``scrub_rate`` is MiB a second, 0 for none; what was verified within ``scrub_days`` is not read
     again. For ``history_days`` what tags named can be pulled as of then, and restored; events are kept for
-    ``events_days``, at least as long. ``delete_rate`` is objects a second, None without a limit.
+    ``events_days``, at least as long. ``delete_rate`` is objects a second, None without a limit. ``quotas``, if there
+    are any, take the place of those that the facts hold.
     """
 
     deletion: bool = True
@@ -99,6 +115,7 @@ class Policy:
     redirect_expiry: float = 1200.0
     retention: tuple[RetentionRule, ...] = ()
     retention_interval: float = 3600.0
+    quotas: tuple[QuotaRule, ...] = ()
     scrub_rate: float = 4.0
     scrub_days: float = 30.0
     history_days: float = 7.0
@@ -114,6 +131,10 @@ class Policy:
         return fallback_subject_prefix(tag) is None and any(
             matches(repository, (each.repository,)) and matches(tag, (each.tag,)) for each in self.immutable_tags
         )
+
+    def has_quota(self, repository: str) -> bool:
+        """Whether any quota is for ``repository``."""
+        return matches(repository, (each.repository for each in self.quotas))
 
     def not_needed(self) -> frozenset[str]:
         """The kinds of reference that need not be there."""

@@ -23,6 +23,7 @@ from moorage.registry.nothing import Nothing
 from moorage.registry.parts import Parts
 from moorage.registry.past import Past
 from moorage.registry.policy import Policy
+from moorage.registry.quotas import Quotas
 from moorage.registry.retention import Retention
 from moorage.registry.scrub import Scrubbed, scrub, scrub_forever
 from moorage.registry.uploads import Uploads
@@ -39,7 +40,7 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers``, ``repositories``, ``access``, ``explain``, ``history`` and ``retention``, which raise
+    ``referrers``, ``repositories``, ``access``, ``explain``, ``history``, ``retention`` and ``quotas``, which raise
     the errors of ``moorage.errors``.
     ``clock`` gives seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that
     another process serves.
@@ -70,6 +71,7 @@ class Registry:
         self.access = Access(self._parts)
         self.history = History(self._parts)
         self.retention = Retention(self._parts)
+        self.quotas = Quotas(self._parts)
 
     @property
     def metadata(self) -> Metadata:
@@ -99,6 +101,8 @@ class Registry:
             await stack.enter_async_context(self._parts.metadata)
             self._parts.ahead = await self._parts.metadata.ahead()
             if self._housekeeping:
+                if self.policy.quotas:
+                    await self.quotas.apply()
                 stack.push_async_callback(_last_pulls, self._parts)
                 keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
                 stack.push_async_callback(_end, keeper)

@@ -15,10 +15,10 @@ from moorage.metadata.base import Arguments, Unit
 from moorage.metadata.events import Change
 from moorage.metadata.uploads import UploadSession, out_of_order
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
+from moorage.registry.quotas import Room, check_start, room
 from moorage.spec import digest as digests
 from moorage.spec.digest import DEFAULT_ALGORITHM, Digest, Hasher
 from moorage.spec.errors import (
-    BlobTooLarge,
     ClientDisconnected,
     DigestInvalid,
     OutcomeUnknown,
@@ -43,10 +43,11 @@ class Uploads:
         self._hashers: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
 
     async def start(self, repository: str, algorithm: str = DEFAULT_ALGORITHM) -> UploadSession:
-        """Open a session; raises ``NameInvalid``, ``DigestInvalid`` for an unsupported algorithm."""
+        """Open a session; raises ``NameInvalid``, ``QuotaExceeded``, ``DigestInvalid`` for an unknown algorithm."""
         identifier, now = str(uuid.uuid4()), self._parts.clock()
         session = UploadSession(check_new(repository), identifier, digests.algorithm_of(algorithm), 0, None)
         expires = now + self._parts.policy.upload_expiry
+        await check_start(self._parts, repository)
         await self._parts.metadata.transact(uploads.start, repository, identifier, algorithm, now, expires)
         return session
 
@@ -60,11 +61,11 @@ class Uploads:
         """Add a chunk, which must start at ``first`` and hold ``length`` bytes where these are given.
 
         A client that goes away keeps what arrived. Raises ``BlobUploadUnknown``, ``BlobUploadRangeInvalid`` (416),
-        ``SizeInvalid``, ``BlobTooLarge``, ``StorageFull``, ``ClientDisconnected``.
+        ``SizeInvalid``, ``BlobTooLarge``, ``QuotaExceeded``, ``StorageFull``, ``ClientDisconnected``.
         """
         session = await self.get(repository, identifier)
         _check_order(session, first)
-        self._check_room(session.received, length)
+        space = await room(self._parts, repository, session.received, length)
         hasher = self._hasher(session, session.algorithm)
         key, size, interrupted = new_key(), 0, None
         chunk = await _begun(body)
@@ -72,7 +73,7 @@ class Uploads:
             _check_length(0, length)
             return await self._move(session, None, 0, hasher)
         async with self._parts.store.write(key) as writer:
-            receiving = _Receiving(writer, hasher, self._room(session))
+            receiving = _Receiving(writer, hasher, space)
             try:
                 await receiving.all(*chunk)
                 _check_length(receiving.size, length)
@@ -106,9 +107,10 @@ class Uploads:
         now = self._parts.clock()
         session, keys = await uploads.find_whole(self._parts.metadata, repository, identifier, now)
         _check_order(session, first)
-        self._check_room(session.received, length)
+        space = Room() if body is None else await room(self._parts, repository, session.received, length, digest)
+        change = self._parts.change(actor, create=create)
         try:
-            return await self._finish(session, keys, digest, body, length, self._parts.change(actor, create=create))
+            return await self._finish(session, keys, digest, body, length, space, change)
         except FileNotFoundError as error:  # another request closed the session, and its segments went
             raise session.unknown() from error
 
@@ -119,6 +121,7 @@ class Uploads:
         digest: Digest,
         body: Body | None,
         length: int | None,
+        space: Room,
         change: Change,
     ) -> Digest:
         made: list[Key] = []
@@ -128,7 +131,7 @@ class Uploads:
         received = session.received
         if chunk is not None or not keys:
             hasher = self._hasher(session, digest.algorithm) or await self._rehash(keys, digest.algorithm)
-            key, size = await self._store(chunk, hasher, digest, self._room(session), length)
+            key, size = await self._store(chunk, hasher, digest, space, length)
             keys, made, received = [*keys, key], [key], received + size
         elif session.digest is None or session.algorithm != digest.algorithm:
             _check_digest(digests.digest_of(await self._rehash(keys, digest.algorithm), digest.algorithm), digest)
@@ -158,9 +161,9 @@ class Uploads:
         """Store a whole blob in one go (spec end-4b); raises as ``finish`` does."""
         digest = as_digest(digest)
         check_new(repository)
-        self._check_room(0, length)
+        space = await room(self._parts, repository, 0, length, digest)
         hasher = digests.new_hasher(digest.algorithm)
-        key, size = await self._store(await _begun(body), hasher, digest, self._parts.policy.blob_limit, length)
+        key, size = await self._store(await _begun(body), hasher, digest, space, length)
         change = self._parts.change(actor, create=create)
         await self._conclude([key], blobs.add, repository, digest, size, key, change)
         return digest
@@ -170,16 +173,6 @@ class Uploads:
         await self._parts.metadata.transact(uploads.cancel, repository, identifier, self._parts.clock())
         self._hashers.pop(identifier, None)
         self._parts.doomed.set()
-
-    def _check_room(self, received: int, length: int | None) -> None:
-        """Refuse what is announced to be too large before a byte of it comes."""
-        limit = self._parts.policy.blob_limit
-        if limit is not None and length is not None and received + length > limit:
-            raise BlobTooLarge(detail={"allowed": limit, "announced": received + length})
-
-    def _room(self, session: UploadSession) -> int | None:
-        limit = self._parts.policy.blob_limit
-        return None if limit is None else limit - session.received
 
     def _hasher(self, session: UploadSession, algorithm: str) -> Hasher | None:
         """The running hash of what the session received, if this process can have it without reading."""
@@ -200,13 +193,13 @@ class Uploads:
         chunk: Begun | None,
         hasher: Hasher,
         digest: Digest,
-        room: int | None,
+        space: Room,
         length: int | None,
     ) -> tuple[Key, int]:
         """Write the last (or only) bytes of a blob; nothing remains unless the whole matches ``digest``."""
         key = new_key()
         async with self._parts.store.write(key) as writer:
-            receiving = _Receiving(writer, hasher, room)
+            receiving = _Receiving(writer, hasher, space)
             if chunk is not None:
                 await receiving.all(*chunk)
             _check_length(receiving.size, length)
@@ -244,13 +237,13 @@ class Uploads:
 
 
 class _Receiving:
-    """Bytes on their way from a client into a writer, hashed and counted; ``room`` is how many may come."""
+    """Bytes on their way from a client into a writer, hashed and counted; ``space`` is there for them."""
 
-    def __init__(self, writer: Writer, hasher: Hasher | None, room: int | None) -> None:
+    def __init__(self, writer: Writer, hasher: Hasher | None, space: Room) -> None:
         self.size = 0
         self._writer = writer
         self._hasher = hasher
-        self._room = room
+        self._space = space
         self._batch: list[bytes] = []
         self._batched = 0
 
@@ -264,8 +257,7 @@ class _Receiving:
 
     def _take(self, piece: bytes) -> None:
         self.size += len(piece)
-        if self._room is not None and self.size > self._room:
-            raise BlobTooLarge
+        self._space.check(self.size)
         if self._hasher:
             self._hasher.update(piece)
         self._batch.append(piece)

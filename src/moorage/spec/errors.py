@@ -136,6 +136,10 @@ class Denied(RegistryError):
     code, status, message = "DENIED", 403, "requested access to the resource is denied"
 
 
+class QuotaExceeded(Denied):
+    message = "a quota does not allow this"
+
+
 class InUse(Denied):
     """Deleting what a stored manifest references would leave that manifest broken."""
 

@@ -1,4 +1,4 @@
-"""Managing access over HTTP: API keys and rules, for identities that were granted ``admin`` on everything."""
+"""Managing access over HTTP: API keys, rules and quotas, for identities that were granted ``admin`` on everything."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
@@ -16,6 +16,7 @@ from moorage.web.asgi import Request, Response, empty, json_response
 
 KEYS: Final = "/api/keys"
 RULES: Final = "/api/rules"
+QUOTAS: Final = "/api/quotas"
 _LARGEST: Final = 64 * 1024
 _ENDPOINT: Final = Endpoint("admin", "api", "GET", "/api/", Action.ADMIN)
 Body = TypeVar("Body")
@@ -52,7 +53,7 @@ class AdminPages:
         """Its pages by their paths."""
         keys = {"GET": self._list_keys, "POST": self._create_key, "DELETE": self._revoke_key}
         rules = {"GET": self._list_rules, "POST": self._add_rule, "DELETE": self._remove_rule}
-        return {KEYS: self._page(keys), RULES: self._page(rules)}
+        return {KEYS: self._page(keys), RULES: self._page(rules), QUOTAS: self._page({"GET": self._list_quotas})}
 
     def _page(self, answers: Mapping[str, Answer]) -> Page:
         async def page(request: Request) -> Response:
@@ -114,6 +115,20 @@ class AdminPages:
             raise ValueError(f"number = {number[:64]!r}: allowed: the number of a rule")
         await self._access.remove_rule(int(number), actor=actor)
         return empty(204)
+
+    async def _list_quotas(self, request: Request, actor: str) -> Response:  # noqa: ARG002
+        quotas = [
+            {
+                "repository": each.pattern,
+                "counted": each.counted,
+                **{
+                    of: {"used": used, "allowed": allowed}
+                    for of, used, allowed in zip(each.used._fields, each.used, each.allowed, strict=True)
+                },
+            }
+            for each in await self._registry.quotas.list()
+        ]
+        return json_response({"quotas": quotas})
 
 
 def _described(key: ApiKey) -> dict[str, Any]:

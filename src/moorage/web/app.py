@@ -73,6 +73,7 @@ class RegistryApp:
             if registry is None:
                 assert self._make is not None  # noqa: S101  one of the two was given
                 registry = await stack.enter_async_context(self._make())
+                await registry.quotas.apply()  # also where the settings have none any more
             if self._make_gate is not None:
                 self._gate = await stack.enter_async_context(self._make_gate(registry))
                 self._nothing = registry.emptied()

@@ -85,10 +85,11 @@ def pushed(
     return Push(REPOSITORY, digest, content, parse(content, OCI_MANIFEST), tags, precondition, everything)
 
 
-_WHOLE: Final = {"size", "received", "start", "limit", "required", "repository_id", "seq", "beat", "allow"}
+_USED: Final = {"bytes", "tags", "repositories", "bytes_used", "tags_used", "repositories_used"}
+_WHOLE: Final = _USED | {"size", "received", "start", "limit", "required", "repository_id", "seq", "beat", "allow"}
 _TIMES: Final = {"at", "since"}
 _BYTES: Final = {"content"}
-_COMPARED: Final = re.compile(r"(\w+)\s*(?:=|<>|<=?|>=?)\s*\$(\d+)")
+_COMPARED: Final = re.compile(r"(\w+)\s*(?:=|<>|<=?|>=?)\s*(?:\w+ \+ )?\$(\d+)")
 _LIMITED: Final = re.compile(r"(LIMIT)\s+\$(\d+)")
 _INSERTED: Final = re.compile(
     r"INSERT INTO \w+\s*\((?P<columns>[^)]*)\)\s*(VALUES\s*\(|SELECT )(?P<values>[^)]*?)(\)| FROM | WHERE )"
