@@ -1,7 +1,6 @@
 """Who there is and what they may do, as the metadata say it: users, API keys, rules."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from moorage.auth.words import KEY_IDENTITY, check_name, make_rule, read_scope, 
 from moorage.metadata import access as facts
 from moorage.metadata.access import StoredKey, StoredRule
 from moorage.registry.parts import ANONYMOUS, Parts
+from moorage.registry.tasks import end
 from moorage.spec.actions import Action
 from moorage.spec.errors import Unauthorized
 
@@ -182,9 +182,7 @@ class Keys:
 
     async def __aexit__(self, *exception: object) -> None:
         if self._writing is not None:
-            self._writing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writing
+            await end(self._writing)
         await self.write_uses()
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from moorage.metadata import leases
 from moorage.metadata.base import Metadata
+from moorage.registry.tasks import end
 from moorage.spec.errors import RegistryError
 
 _MISSED: Final = 3  # beats until a holder counts as dead
@@ -55,9 +56,7 @@ class Lease:
         try:
             yield
         finally:
-            beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
+            await end(beating)
             if self.held:
                 with contextlib.suppress(RegistryError):
                     await self._metadata.transact(leases.release, self._name, self._holder)

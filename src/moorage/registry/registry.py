@@ -26,6 +26,7 @@ from moorage.registry.policy import Policy
 from moorage.registry.quotas import Quotas
 from moorage.registry.retention import Retention
 from moorage.registry.scrub import Scrubbed, scrub, scrub_forever
+from moorage.registry.tasks import end
 from moorage.registry.uploads import Uploads
 from moorage.spec import moments
 from moorage.spec.errors import NameUnknown, RegistryError, ServiceUnavailable
@@ -105,10 +106,10 @@ class Registry:
                     await self.quotas.apply()
                 stack.push_async_callback(_last_pulls, self._parts)
                 keeper = asyncio.create_task(keep_house(self._parts), name="moorage-housekeeping")
-                stack.push_async_callback(_end, keeper)
+                stack.push_async_callback(end, keeper)
                 if self.policy.scrub_rate:
                     scrubber = asyncio.create_task(scrub_forever(self._parts), name="moorage-scrub")
-                    stack.push_async_callback(_end, scrubber)
+                    stack.push_async_callback(end, scrubber)
             self._stack = stack.pop_all()
         return self
 
@@ -180,9 +181,3 @@ async def _answers(what: str, asking: Awaitable[object]) -> None:
 async def _last_pulls(parts: Parts) -> None:
     with contextlib.suppress(RegistryError):
         await note_pulls(parts)
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

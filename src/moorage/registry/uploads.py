@@ -170,6 +170,7 @@ class Uploads:
 
     async def cancel(self, repository: str, identifier: str) -> None:
         """Close a session and drop what it received (spec end-14); raises ``BlobUploadUnknown``."""
+        await self.get(repository, identifier)
         await self._parts.metadata.transact(uploads.cancel, repository, identifier, self._parts.clock())
         self._hashers.pop(identifier, None)
         self._parts.doomed.set()
