@@ -69,6 +69,14 @@ class MovableMetadata(Metadata, Protocol):
 
 
 @runtime_checkable
+class SeveralMetadata(Metadata, Protocol):
+    """``Metadata`` that is far away: several questions at once take as long as one."""
+
+    async def fetch_several(self, queries: Sequence[Query]) -> list[Sequence[Row]]:
+        """The rows of each query as ``fetch`` gives them, in one round trip."""
+
+
+@runtime_checkable
 class KeepingMetadata(Metadata, Protocol):
     """``Metadata`` that keeps answers while the facts stay the same."""
 

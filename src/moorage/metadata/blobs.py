@@ -39,9 +39,15 @@ async def quarantined(metadata: Metadata, last: str) -> list[Quarantined]:
     return [Quarantined(*row) for row in await metadata.fetch("page_quarantined", last, 500)]
 
 
+def question(repository: str, digest: Digest) -> Query:
+    """What ``find`` asks first."""
+    return "blob_of_repository", (repository, digest)
+
+
 async def find(metadata: Metadata, repository: str, digest: Digest) -> StoredBlob:
     """The blob as ``repository`` holds it; raises ``BlobUnknown``."""
-    rows = await metadata.fetch("blob_of_repository", repository, digest)
+    query, parameters = question(repository, digest)
+    rows = await metadata.fetch(query, *parameters)
     if not rows:
         where = {"name": repository, "digest": digest}
         for reason, _ in await metadata.fetch("quarantined_of_repository", repository, digest):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from moorage.metadata.base import Metadata, Unit, later, one, run
+from moorage.metadata.base import Metadata, Query, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
 from moorage.spec.errors import ManifestUnknown
@@ -25,15 +25,18 @@ class StoredManifest:
     unheld_since: float | None = None
 
 
+def question(repository: str, tag: str | None, digest: Digest | None, *, content: bool = True) -> Query:
+    """What ``find`` asks."""
+    query = "manifest_by_" if content else "describe_by_"
+    return (f"{query}tag", (repository, tag)) if tag is not None else (f"{query}digest", (repository, digest))
+
+
 async def find(
     metadata: Metadata, repository: str, tag: str | None, digest: Digest | None, *, content: bool = True
 ) -> StoredManifest:
     """The manifest that a tag or a digest names; raises ``ManifestUnknown``."""
-    query = "manifest_by_" if content else "describe_by_"
-    if tag is not None:
-        rows = await metadata.fetch(f"{query}tag", repository, tag)
-    else:
-        rows = await metadata.fetch(f"{query}digest", repository, digest)
+    query, parameters = question(repository, tag, digest, content=content)
+    rows = await metadata.fetch(query, *parameters)
     if not rows:
         raise ManifestUnknown(detail={"name": repository, "reference": tag or digest})
     found, media_type, size, *rest = rows[0]

@@ -25,6 +25,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8BinaryDumper
 
 from moorage.metadata.base import Arguments, Later, Query, Result, Row, Rows, Unit, load_queries
+from moorage.metadata.foresight import foreseen
 from moorage.metadata.postgres_schema import SchemaUnknown, continue_numbers, migrate, schema_of
 from moorage.metadata.tables import PAGE, tables
 from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull, Unsupported
@@ -141,6 +142,8 @@ class PostgresMetadata:
         await self._pool.close()
 
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
+        if (rows := foreseen(self, (query, parameters))) is not None:
+            return rows
         text = self._queries[query]
 
         async def ask() -> Sequence[Row]:
@@ -155,6 +158,20 @@ class PostgresMetadata:
                 return await cursor.fetchall()
 
         return await self._patiently(ask)
+
+    async def fetch_several(self, queries: Sequence[Query]) -> list[Sequence[Row]]:
+        async def ask() -> dict[Query, Sequence[Row]]:
+            async with self._connection() as connection:
+                cursors = {}
+                async with connection.pipeline():
+                    for query, parameters in queries:
+                        if not _has_nul(parameters):
+                            cursor = cursors[query, parameters] = connection.cursor(binary=True)
+                            await cursor.execute(self._queries[query], parameters)
+                return {each: await cursor.fetchall() for each, cursor in cursors.items()}
+
+        answers = await self._patiently(ask)
+        return [answers.get(each, ()) for each in queries]
 
     async def ahead(self) -> float:
         async def ask() -> float:

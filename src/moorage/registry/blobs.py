@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from moorage.metadata import blobs as facts
+from moorage.metadata.base import Query
 from moorage.metadata.blobs import StoredBlob
 from moorage.registry.parts import ANONYMOUS, Parts, as_digest
 from moorage.spec import digest as digests
@@ -30,6 +31,11 @@ class Blobs:
         self._parts = parts
         self._small: dict[Key, bytes] = {}  # by keys, under which bytes never change; the oldest goes first
         self._small_size = 0
+
+    @staticmethod
+    def question(repository: str, digest: str) -> Query:
+        """What ``get`` will ask the facts; raises ``DigestInvalid``."""
+        return facts.question(repository, as_digest(digest))
 
     async def get(self, repository: str, digest: Digest | str) -> StoredBlob:
         """What is stored; raises ``BlobUnknown``, ``DigestInvalid``.

@@ -6,6 +6,7 @@ from functools import partial
 from types import MappingProxyType
 
 from moorage.metadata import manifest_changes, manifests, tags
+from moorage.metadata.base import Query
 from moorage.metadata.manifests import StoredManifest
 from moorage.registry.parts import ANONYMOUS, Parts
 from moorage.spec import digest as digests
@@ -30,6 +31,11 @@ class Manifests:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+
+    @staticmethod
+    def question(repository: str, reference: str, *, content: bool = True) -> Query:
+        """What ``get`` will ask the facts; raises as ``get`` does where the reference cannot be one."""
+        return manifests.question(repository, *parse_reference(reference), content=content)
 
     async def get(self, repository: str, reference: str, *, content: bool = True) -> StoredManifest:
         """The manifest exactly as pushed, without its bytes unless ``content``; raises ``ManifestUnknown``.

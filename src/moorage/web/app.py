@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from typing import Final
 
+from moorage.metadata.base import Query, SeveralMetadata
+from moorage.metadata.foresight import Foresight
 from moorage.registry import Registry
 from moorage.spec.actions import Action
 from moorage.spec.errors import ClientDisconnected, Denied, RegistryError, ServiceUnavailable
 from moorage.spec.moments import as_of
-from moorage.spec.routes import match, methods
+from moorage.spec.routes import Endpoint, match, methods
 from moorage.web import history, v2
 from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
@@ -44,6 +48,7 @@ class RegistryApp:
         self._meter = Meter(rates) if rates.any else None
         self._make_gate = gate
         self._gate: Gate | None = None
+        self._foresight: Foresight | None = None
         self._make = None if isinstance(registry, Registry) else registry
         self._given = registry if isinstance(registry, Registry) else None
         self._registry: Registry | None = None
@@ -77,6 +82,8 @@ class RegistryApp:
             if self._make_gate is not None:
                 self._gate = await stack.enter_async_context(self._make_gate(registry))
                 self._nothing = registry.emptied()
+                if isinstance(registry.metadata, SeveralMetadata):
+                    self._foresight = Foresight(registry.metadata)
             self._stack = stack.pop_all()
         return registry
 
@@ -152,11 +159,29 @@ class RegistryApp:
             if response := await self._service(request, registry):
                 return response
             raise
+        if self._foresight is None:
+            return await self._let_in(request, registry, endpoint, repository, reference)
+        sender = hashlib.sha256(request.headers.get(b"authorization", b"")).digest()
+        async with self._foresight.of(sender, _first(registry, endpoint, repository, reference)) as foreseen:
+            learn = partial(self._foresight.learn, sender, foreseen)
+            return await self._let_in(request, registry, endpoint, repository, reference, learn)
+
+    async def _let_in(
+        self,
+        request: Request,
+        registry: Registry,
+        endpoint: Endpoint,
+        repository: str,
+        reference: str,
+        admitted: Callable[[], None] = lambda: None,
+    ) -> Response:
         permit, real, past = OPEN, repository, as_of(repository)
+        meter = self._meter
         if past:
             real = past[1]
         if self._gate is not None:
             permit = await self._gate.admit(request, endpoint, real, reference)
+            admitted()
             if meter is not None and meter.counts_identities:
                 await _pause(meter.request_of(permit.identity.name))
             if permit.hidden:
@@ -187,6 +212,18 @@ class RegistryApp:
             await request.respond(response)
         except ClientDisconnected:
             return
+
+
+def _first(registry: Registry, endpoint: Endpoint, repository: str, reference: str) -> list[Query]:
+    """What a pull will ask first; nothing where it is malformed, which its endpoint says."""
+    try:
+        if endpoint.name == "get_manifest":
+            return [registry.manifests.question(repository, reference, content=endpoint.method == "GET")]
+        if endpoint.name == "get_blob":
+            return [registry.blobs.question(repository, reference)]
+    except RegistryError:
+        pass
+    return []
 
 
 def _check_origin(request: Request, options: WebOptions) -> None:
