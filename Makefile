@@ -55,8 +55,11 @@ lint: .venv/dev ## look for mistakes without running anything
 types: .venv/dev ## check the types, strictly
 	$(BIN)/mypy
 
-clients: .venv/dev ## run real clients and engines against a real server
-	$(BIN)/python -m pytest tests/clients $(ARGS)
+clients: .venv/dev $(if $(NODES),.venv/stores) ## run real clients and engines against a real server (NODES=4: against nodes behind nginx)
+	$(BIN)/python -m pytest tests/clients $(if $(NODES),--nodes $(NODES) $(OWN_SERVER)) $(ARGS)
+
+# Clients' tests of what one server is made to do.
+OWN_SERVER := $(patsubst %,--ignore tests/clients/test_%.py,import limits tls)
 
 buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
 	$(BIN)/python -m pytest tests/web tests/conformance/test_matrix.py tests/clients --ignore tests/clients/test_import.py \

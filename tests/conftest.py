@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("moorage")
     group.addoption("--store", choices=["seaweedfs", "moto", "azurite", "google"], help="keep bytes in such a bucket")
     group.addoption("--redirect", choices=["always", "never"], default="never", help="send clients to that bucket")
+    group.addoption("--nodes", type=int, help="let clients speak to so many nodes over one database and one bucket")
 
 
 @pytest.fixture(scope="session", autouse=True)

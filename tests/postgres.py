@@ -9,16 +9,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import pytest
 
-from tests.clients.kit import missing
+from tests.clients.kit import missing, tool
 
 TEMPLATE = "moorage_template"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -32,6 +32,13 @@ def binary(name: str) -> str:
     return shutil.which(name, path=path) or missing(f"PostgreSQL's {name} is not on this machine")
 
 
+class Databases(Protocol):
+    """What makes databases, and drops them by their URLs."""
+
+    def make_database(self) -> str: ...
+    def drop(self, url: str) -> None: ...
+
+
 @dataclass
 class Cluster:
     """A server on a free loopback port, which can be stopped, killed and started again."""
@@ -41,6 +48,7 @@ class Cluster:
     settings: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     user: dict[str, Any] = field(default_factory=dict)
+    program: Sequence[str] = ()  # what runs instead of a server
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -49,12 +57,8 @@ class Cluster:
         """Start the server and return once it takes connections."""
         options = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}"]
         options += ["max_connections=100", "autovacuum=off", "jit=off", *self.settings]
-        command = [
-            binary("postgres"),
-            "-D",
-            str(self.folder / "data"),
-            *(part for o in options for part in ("-c", o)),
-        ]
+        server = [binary("postgres"), "-D", str(self.folder / "data")]
+        command = self.program or [*server, *(part for o in options for part in ("-c", o))]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -80,6 +84,19 @@ class Cluster:
             self.process.wait(60)
             self.process = None
 
+    def follow(self, primary: "Cluster") -> None:
+        """Start as a standby with a copy of ``primary``, whose commits wait for it from then on."""
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+        copied = ["-d", primary.url(), "-D", str(self.folder / "data"), "-R", "-X", "stream", "-c", "fast"]
+        subprocess.run(
+            [binary("pg_basebackup"), *copied], check=True, capture_output=True, cwd=self.folder, **self.user
+        )
+        self.start()
+        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+        with psycopg.connect(primary.url(), autocommit=True) as connection:
+            while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
+                time.sleep(0.05)
+
     def run(self, *statements: str, database: str = "postgres") -> None:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             for statement in statements:
@@ -95,11 +112,72 @@ class Cluster:
         self.run(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 
 
+@dataclass
+class Pair:
+    """Two servers, of which one follows the other: URLs name both, and who connects finds the one that leads."""
+
+    one: Cluster
+    other: Cluster
+
+    def make_database(self) -> str:
+        return self.one.make_database().replace(f":{self.one.port}", f":{self.one.port},127.0.0.1:{self.other.port}")
+
+    def drop(self, url: str) -> None:
+        """Nothing: both go with the test."""
+
+
 @contextmanager
 def cluster(*, durable: bool = False) -> Iterator[Cluster]:
     """A new cluster for the length of the block; unless ``durable`` nothing is synced."""
-    initdb, as_user = binary("initdb"), dict[str, Any]()
-    folder = Path(tempfile.mkdtemp(prefix="moorage-pg-"))
+    initdb = binary("initdb")
+    with _place(() if durable else _FAST) as made:
+        data = made.folder / "data"
+        command = [initdb, "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        # A locale in which "a" and "B" are neighbours, where there is one: the registry must not depend on it.
+        subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=made.folder, **made.user)
+        access = data / "pg_hba.conf"
+        access.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + access.read_text())
+        made.start()
+        yield made
+
+
+@contextmanager
+def standby(primary: Cluster) -> Iterator[Cluster]:
+    """A cluster that follows ``primary``, for the length of the block."""
+    with _place(primary.settings) as made:
+        made.follow(primary)
+        yield made
+
+
+@contextmanager
+def pgbouncer(server: Cluster, connections: int) -> Iterator[Cluster]:
+    """PgBouncer, which gives each transaction another of so many connections to ``server``.
+
+    What it starts like, stops like and has databases like is a cluster.
+    """
+    program = tool("pgbouncer")
+    with _place(()) as made:
+        made.program = [program, str(made.folder / "pgbouncer.ini")]
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": made.port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": connections,
+            "max_client_conn": 1000,
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        databases = f"[databases]\n* = host=127.0.0.1 port={server.port} user=postgres\n"
+        (made.folder / "pgbouncer.ini").write_text(f"{databases}[pgbouncer]\n" + "\n".join(lines) + "\n")
+        made.start()
+        yield made
+
+
+@contextmanager
+def _place(settings: tuple[str, ...]) -> Iterator[Cluster]:
+    """A cluster that was neither made nor started: a folder, a port, and an unprivileged user."""
+    folder, as_user = Path(tempfile.mkdtemp(prefix="moorage-pg-")), dict[str, Any]()
     if os.getuid() == 0:  # the server refuses to be root
         names = {each.pw_name for each in pwd.getpwall()}
         entry = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
@@ -107,14 +185,8 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
         as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": list[str]()}
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    made = Cluster(folder, port, () if durable else _FAST, user=as_user)
+    made = Cluster(folder, port, settings, user=as_user)
     try:
-        command = [initdb, "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        # A locale in which "a" and "B" are neighbours, where there is one: the registry must not depend on it.
-        subprocess.run([*command, "--locale=C.UTF-8"], check=True, capture_output=True, cwd=folder, **as_user)
-        access = folder / "data" / "pg_hba.conf"
-        access.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + access.read_text())
-        made.start()
         yield made
     finally:
         made.stop(signal.SIGQUIT)

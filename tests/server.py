@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 READY = re.compile(r"https?://[^\s/]+")
 CI = bool(os.environ.get("CI"))
@@ -47,6 +47,26 @@ def environment_of(root: Path, more: Mapping[str, str]) -> dict[str, str]:
     """The variables of a process over ``root``, and ``more``; none of those that this machine has for a registry."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
     return {**inherited, **Bytes.variables(root), **more}
+
+
+def administer(root: Path, settings: Mapping[str, str], *arguments: str) -> str:
+    """What ``moorage`` prints; raises with all that it said where it fails."""
+    command = [sys.executable, "-m", "moorage", *arguments]
+    environment = {**environment_of(root, settings), "MOORAGE_ROOT": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Serving(Protocol):
+    """What clients speak to at ``host``: one server, or several nodes behind a balancer."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def log(self) -> str: ...
+    def stop(self) -> int: ...
+    def command(self, *arguments: str) -> str: ...
 
 
 @dataclass
@@ -117,6 +137,10 @@ class Server:
     def log(self) -> str:
         """All that the server has printed since it started."""
         return "".join(self.output)
+
+    def command(self, *arguments: str) -> str:
+        """What ``moorage`` says with these arguments over the same root; raises where it fails."""
+        return administer(self.root, self.environment, *arguments)
 
     def kill(self) -> None:
         """SIGKILL to the server and all its workers, as a power cut would."""

@@ -2,15 +2,20 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.clients import material
-from tests.clients.engines import Engines, started
+from tests.clients.engines import Engines
+from tests.clients.engines import started as engines_started
 from tests.clients.kit import Door, Home, Layout, remove_control_groups
-from tests.server import running
+from tests.nodes.kit import nodes
+from tests.server import Serving, running
+
+Serve = Callable[..., AbstractContextManager[Serving]]
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +28,34 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def host(scratch: Path) -> Iterator[str]:
-    """``127.0.0.1:PORT`` of a registry that serves all these tests without one error of its own."""
-    with running(scratch / "registry") as server:
-        yield server.host
-        assert server.stop() == 0, server.log
-        assert "Traceback" not in server.log, server.log
+def serve(request: pytest.FixtureRequest, scratch: Path) -> Serve:
+    """Starts what clients speak to, in a folder named so: one server, or as many nodes as ``--nodes`` says.
+
+    It ends without one error of its own.
+    """
+    count = request.config.getoption("--nodes")
+
+    @contextmanager
+    def started(name: str, **environment: str) -> Iterator[Serving]:
+        serving: AbstractContextManager[Serving] = running(scratch / name, **environment)
+        if count:
+            database, bucket = (request.getfixturevalue(each) for each in ("postgres", "seaweedfs"))
+            serving = nodes(scratch / name, database, bucket, count, ahead=None, **environment)
+        with serving as made:
+            yield made
+            if count:
+                assert "nothing is wrong" in made.command("check", "--full")
+            assert made.stop() == 0, made.log
+            assert "Traceback" not in made.log, made.log
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def host(serve: Serve) -> Iterator[str]:
+    """``127.0.0.1:PORT`` of a registry that serves all these tests."""
+    with serve("registry") as made:
+        yield made.host
 
 
 @pytest.fixture(scope="session")
@@ -71,5 +98,5 @@ def reference(host: str, repository: str) -> str:
 @pytest.fixture(scope="session")
 def engines(run: Home, scratch: Path) -> Iterator[Engines]:
     """dockerd and containerd."""
-    with started(run, scratch / "engines") as both:
+    with engines_started(run, scratch / "engines") as both:
         yield both

@@ -4,9 +4,6 @@ All of it against a registry that takes both with each request, and against one 
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +11,12 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from tests.clients.conftest import Serve
 from tests.clients.engines import Engines
 from tests.clients.kit import Done, Home, Layout
 from tests.clients.login import CLIENTS, UNCHECKED
 from tests.login import NAME, PASSWORD
-from tests.server import Server, running
+from tests.server import Serving
 
 pytestmark = pytest.mark.clients
 
@@ -35,7 +33,7 @@ DENIED = ("denied", "403")
 class Guarded:
     """A server that asks who one is; ``key`` may do everything below ``keys``."""
 
-    server: Server
+    server: Serving
     key: str
 
     @property
@@ -44,7 +42,7 @@ class Guarded:
 
 
 @pytest.fixture(scope="module", params=["basic", "tokens"])
-def guarded(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Guarded]:
+def guarded(request: pytest.FixtureRequest, scratch: Path, serve: Serve) -> Iterator[Guarded]:
     folder = scratch / f"guarded-{request.param}"
     folder.mkdir()
     file = folder / "htpasswd"
@@ -55,13 +53,9 @@ def guarded(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Guarded]:
         "MOORAGE_HTPASSWD": str(file),
         "MOORAGE_RULES": json.dumps(RULES),
     }
-    command = [sys.executable, "-m", "moorage", "key", "create", "ci", "--scope", "keys/**:*"]
-    environment = {**os.environ, **settings, "MOORAGE_ROOT": str(folder / "root")}
-    key = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-    with running(folder / "root", **settings) as server:
+    with serve(f"guarded-{request.param}-registry", **settings) as server:
+        key = server.command("key", "create", "ci", "--scope", "keys/**:*").strip()
         yield Guarded(server, key)
-        assert server.stop() == 0, server.log
-        assert "Traceback" not in server.log, server.log
         assert PASSWORD not in server.log
         assert key not in server.log
 

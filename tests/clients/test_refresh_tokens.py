@@ -7,24 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import Serve
 from tests.clients.engines import Engines
 from tests.clients.kit import Home, Layout
 from tests.login import NAME, PASSWORD, logged_in
-from tests.server import Server, running
-from tests.test_tokens import moorage
+from tests.server import Serving
 
 pytestmark = pytest.mark.clients
 
 
 @pytest.fixture(scope="module")
-def giving(scratch: Path) -> Iterator[Server]:
+def giving(scratch: Path, serve: Serve) -> Iterator[Serving]:
     """A registry that gives tokens."""
     folder = scratch / "giving"
     folder.mkdir()
-    with running(folder / "root", **logged_in(folder / "htpasswd", "tokens").settings) as server:
+    with serve("giving-registry", **logged_in(folder / "htpasswd", "tokens").settings) as server:
         yield server
-        assert server.stop() == 0, server.log
-        assert "Traceback" not in server.log, server.log
         assert "mrt_" not in server.log
 
 
@@ -35,7 +33,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_docker_keeps_no_password(
-    giving: Server, engines: Engines, home: Home, image: Layout, tmp_path: Path
+    giving: Serving, engines: Engines, home: Home, image: Layout, tmp_path: Path
 ) -> None:
     """docker's login holds a refresh token that it and everybody else use again and again, until it is revoked."""
     reference, folder = f"{giving.host}/docker/kept:v1", tmp_path / "docker"
@@ -62,7 +60,7 @@ def test_docker_keeps_no_password(
         ):
             home(*command, environment=auth)
         assert json.loads((folder / "config.json").read_text())["auths"][giving.host]["identitytoken"] == refresh
-        assert moorage(giving.root, "token", "revoke", NAME) == "1 logins revoked\n"
+        assert giving.command("token", "revoke", NAME) == "1 logins revoked\n"
         engines.docker("rmi", "--force", reference)
         refused = engines.docker("pull", reference, check=False, DOCKER_CONFIG=config)
         assert "log in again" in refused.text

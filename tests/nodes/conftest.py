@@ -18,6 +18,5 @@ def four(tmp_path_factory: pytest.TempPathFactory, postgres: Cluster, seaweedfs:
     with nodes(tmp_path_factory.mktemp("nodes"), postgres, seaweedfs) as made:
         yield made
         assert "nothing is wrong" in made.check()
-        for server in made.servers:
-            assert server.stop() == 0, server.log
-            assert "Traceback" not in server.log, server.log
+        assert made.stop() == 0, made.log
+        assert "Traceback" not in made.log, made.log

@@ -1,7 +1,6 @@
 """Real nodes over one PostgreSQL and one SeaweedFS, behind nginx with the configuration that Moorage ships."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ import httpx
 
 from tests.buckets import Engine, free_port
 from tests.clients.kit import tool
-from tests.postgres import Cluster
-from tests.server import Server, as_environment, environment_of
+from tests.postgres import Databases
+from tests.server import Server, administer, as_environment
 
 COUNT = 4
 SHIPPED = Path(__file__).parents[2] / "deploy" / "compose" / "nginx.conf"
@@ -29,21 +28,29 @@ class Nodes:
     settings: Mapping[str, str]
     folder: Path
 
+    @property
+    def log(self) -> str:
+        """What all of them have printed since they started."""
+        return "".join(server.log for server in self.servers)
+
+    def stop(self) -> int:
+        """SIGTERM to all; 0 if that is the exit code of each."""
+        with ThreadPoolExecutor() as pool:
+            return max(pool.map(Server.stop, self.servers))
+
+    def command(self, *arguments: str) -> str:
+        """What ``moorage`` says with these arguments and the settings of the nodes; raises where it fails."""
+        return administer(self.folder / "administrator", self.settings, *arguments)
+
     def check(self) -> str:
         """What ``moorage check --full`` says; raises if it finds anything wrong."""
-        root = self.folder / "check"
-        command = [sys.executable, "-m", "moorage", "check", "--full", "--root", str(root)]
-        done = subprocess.run(
-            command, env=environment_of(root, self.settings), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self.command("check", "--full")
 
 
 @contextmanager
 def nodes(
     folder: Path,
-    postgres: Cluster,
+    postgres: Databases,
     bucket: Engine,
     count: int = COUNT,
     *,
@@ -74,7 +81,7 @@ def nodes(
 @contextmanager
 def _balancer(nginx: str, folder: Path, servers: Sequence[Server]) -> Iterator[str]:
     """``host:port`` of nginx before the servers, which take turns; its configuration is the Compose file's."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     port = free_port()
     upstream = "".join(f"server {server.host} fail_timeout=1s; " for server in servers)
     text = SHIPPED.read_text()
