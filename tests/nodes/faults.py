@@ -1,11 +1,14 @@
 """Clients that push through a balancer while what is behind it dies and comes back."""
 
 import asyncio
+import os
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from tests.nodes.kit import Nodes
 from tests.torture.clients import CLIENTS, Client
 from tests.torture.model import Fact, Model, Value, Violation
 from tests.torture.pushes import Body
@@ -14,6 +17,7 @@ from tests.torture.wire import Answer, Connection, Unanswered
 
 PATIENCE = 60.0  # seconds until what is down must be up again
 PAUSE = 0.3
+ROUNDS = int(os.environ.get("MOORAGE_NODES_ROUNDS", "2"))  # how often each of it happens
 
 
 class Balanced(Connection):
@@ -116,3 +120,21 @@ async def push_while(
         raise Violation(f"seed {seed}: " + "\n".join(map(str, violations.exceptions))) from None
     seen.facts, seen.listings, seen.resumed = last.facts, last.listings, last.resumed
     return seen
+
+
+def push(made: Nodes, harm: Callable[[Random], None], rounds: int = ROUNDS) -> None:
+    """Push while ``harm`` is done ``rounds`` times; all that was acknowledged is there and the check is clean."""
+    model, seed = Model(), str(secrets.randbelow(2**32))
+
+    def harmed(choices: Random) -> None:
+        for _ in range(rounds):
+            time.sleep(choices.uniform(0.2, 1.5))
+            harm(choices)
+        time.sleep(0.5)
+
+    seen = asyncio.run(push_while(made.host, model, seed, harmed))
+    print(f"{model.acknowledged} acknowledged, {seen}")
+    assert model.acknowledged > 20
+    assert "nothing is wrong" in made.check()
+    for server in made.servers:
+        assert "Traceback" not in server.log, server.log

@@ -1,26 +1,17 @@
-"""Nodes, the database and the bucket die under load and come back; nothing that was acknowledged is lost.
+"""Nodes, the database and the bucket die under load and come back; nothing that was acknowledged is lost."""
 
-``MOORAGE_NODES_ROUNDS`` is how often each of it happens.
-"""
-
-import asyncio
-import os
-import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from tests.buckets import Engine, seaweed
-from tests.nodes.faults import push_while
+from tests.nodes.faults import ROUNDS, push
 from tests.nodes.kit import Nodes, nodes
 from tests.postgres import Cluster, cluster
-from tests.torture.model import Model
-
-ROUNDS = int(os.environ.get("MOORAGE_NODES_ROUNDS", "2"))
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +31,6 @@ def own_bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def nodes_of_own(tmp_path: Path, own_postgres: Cluster, own_bucket: Engine) -> Iterator[Nodes]:
     with nodes(tmp_path, own_postgres, own_bucket, MOORAGE_OBJECT_RETRY_TIMEOUT="5") as made:
         yield made
-
-
-def push(made: Nodes, harm: Callable[[Random], None], rounds: int = ROUNDS) -> None:
-    """Push while ``harm`` is done ``rounds`` times; all that was acknowledged is there and the check is clean."""
-    model, seed = Model(), str(secrets.randbelow(2**32))
-
-    def harmed(choices: Random) -> None:
-        for _ in range(rounds):
-            time.sleep(choices.uniform(0.2, 1.5))
-            harm(choices)
-        time.sleep(0.5)
-
-    seen = asyncio.run(push_while(made.host, model, seed, harmed))
-    print(f"{model.acknowledged} acknowledged, {seen}")
-    assert model.acknowledged > 20
-    assert "nothing is wrong" in made.check()
-    for server in made.servers:
-        assert "Traceback" not in server.log, server.log
 
 
 def test_a_node_is_killed(nodes_of_own: Nodes) -> None:
