@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
+from moorage import Settings
 from moorage.build import store_of
-from moorage.config import Settings, load
+from moorage.config import load
 from tests.buckets import Engine
 from tests.server import Server, administer, as_environment
 from tests.support import OCI_MANIFEST, digest_of, encode
