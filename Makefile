@@ -61,8 +61,9 @@ clients: .venv/dev $(if $(NODES),.venv/stores) ## run real clients and engines a
 # Clients' tests of what one server is made to do.
 OWN_SERVER := $(patsubst %,--ignore tests/clients/test_%.py,import limits tls)
 
+TESTS ?= tests/web tests/conformance/test_matrix.py tests/clients --ignore tests/clients/test_import.py
 buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
-	$(BIN)/python -m pytest tests/web tests/conformance/test_matrix.py tests/clients --ignore tests/clients/test_import.py \
+	$(BIN)/python -m pytest $(TESTS) \
 		--store $(or $(STORE),seaweedfs) --redirect $(or $(REDIRECT),always) $(ARGS)
 
 nodes: .venv/stores ## run four nodes behind nginx, and kill what they stand on (ROUNDS=N times each)

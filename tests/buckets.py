@@ -1,4 +1,4 @@
-"""Servers with buckets: SeaweedFS (a distributed engine), moto (strict about S3) and Azurite.
+"""Servers with buckets: SeaweedFS (a distributed engine), moto (strict about S3), Azurite and Google's emulator.
 
 Each starts when a test first asks for it and ends with the run.
 """
@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import itertools
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -18,19 +17,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from moorage.build import store_of
 from moorage.config import load
 from moorage.storage.base import BlobStore
+from tests.certificates import Pair
 from tests.clients.kit import missing, tool
-from tests.proxy import Proxy
+from tests.google.bucket import BUCKET
 
-BUCKET = "moorage"
 ACCESS, SECRET = "moorage-access", "moorage-secret"
 AZURE_ACCOUNT = "devstoreaccount1"
 # The key that every Azurite has, as its documentation says.
@@ -251,23 +253,33 @@ def _shared_key(path: str, query: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def google(moto: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """The client for Google's buckets before moto.
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """``tests.google``: none of the emulators that packages bring knows the XML interface, which we speak."""
+    with emulated_google(tmp_path_factory.mktemp("google")) as engine:
+        yield engine
 
-    It speaks Google's XML interface, whose requests are those of S3 in all but the signature, which a proxy replaces.
-    The emulators of Google's storage that packages bring do not know that interface.
-    """
-    file = tmp_path_factory.mktemp("google") / "account.json"
-    signature = (
-        f"AWS4-HMAC-SHA256 Credential={ACCESS}/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
-    )
 
-    def signed(head: bytes) -> bytes:
-        head = re.sub(rb"(?im)^authorization: .*\r\n", b"", head)
-        return head[:-2] + f"Authorization: {signature}\r\n\r\n".encode()
+@contextmanager
+def emulated_google(folder: Path, certificate: Pair | None = None) -> Iterator[Engine]:
+    """``tests.google`` and the file of its service account; behind TLS with ``certificate``."""
+    account = folder / "account.json"
+    account.write_text(json.dumps(service_account()))
+    port = free_port()
+    command = ["env", f"PYTHONPATH={Path(__file__).parents[1]}", sys.executable, "-m", "tests.google"]
+    command += ["--port", str(port), "--account", str(account)]
+    if certificate:
+        command += ["--certificate", str(certificate.certificate), "--key", str(certificate.key)]
+    scheme = "https" if certificate else "http"
+    endpoint = f"{scheme}://127.0.0.1:{port}"
+    settings = {"storage": f"gs://{BUCKET}", "object_credentials": str(account)}
+    ready = partial(_answers, "GET", f"{endpoint}/{BUCKET}", 403, verify=False)
+    with _running(command, folder, ready) as process:
+        yield Engine({**settings, "object_allow_http": not certificate, "object_endpoint": endpoint}, process)
 
-    with Proxy(moto.endpoint, rewrite=signed).serving() as proxy:
-        account = {"gcs_base_url": proxy.url, "disable_oauth": True}
-        file.write_text(json.dumps({**account, "client_email": "", "private_key": "", "private_key_id": ""}))
-        settings = {"storage": f"gs://{BUCKET}", "object_credentials": str(file), "object_allow_http": True}
-        yield Engine({**settings, "object_endpoint": proxy.url})
+
+def service_account() -> dict[str, str]:
+    """A service account of Google's with a key of its own, as its file has it."""
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    email = "moorage@tests.iam.gserviceaccount.com"
+    return {"type": "service_account", "client_email": email, "private_key_id": "one", "private_key": pem}

@@ -294,6 +294,10 @@ WRONG: list[tuple[str, Any, str, str]] = [
         ({"object_encryption_key": "arn:x"}, "allowed with object_encryption = aws:kms"),
         ({"storage": "s3://key:secret@bucket"}, "storage: allowed: an address without credentials"),
         ({"object_account": "x"}, "allowed with storage = az://…"),
+        (
+            {"redirect": "always", "storage": "gs://bucket", "object_endpoint": "https://gcs.example"},
+            "allowed with gs:// and object_endpoint: never, auto, or always with cdn_url",
+        ),
     ],
 )
 def test_settings_of_a_bucket_that_do_not_fit(given: dict[str, Any], words: str) -> None:

@@ -229,6 +229,12 @@ def _check_buckets(settings: Settings, places: Mapping[str, str]) -> None:
             f"object_endpoint = {settings.object_endpoint!r}: "
             "allowed: https://…; http://… with object_allow_http = true"
         )
+    # A signature holds for one host, and the library signs for storage.googleapis.com whatever the endpoint is.
+    gs = settings.storage.startswith("gs://")
+    if gs and settings.redirect == "always" and settings.object_endpoint and not settings.cdn_url:
+        raise SettingsError(
+            "redirect = 'always': allowed with gs:// and object_endpoint: never, auto, or always with cdn_url"
+        )
     if settings.object_encryption_key and settings.object_encryption in (None, "AES256"):
         raise SettingsError("object_encryption_key: allowed with object_encryption = aws:kms, aws:kms:dsse")
 

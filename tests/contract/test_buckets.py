@@ -34,7 +34,7 @@ class TestAzurite(BlobStoreContract):
 class TestGoogle(BlobStoreContract):
     @pytest.fixture
     def store(self, google: Engine) -> BlobStore:
-        return google.store(redirect="never")  # without a key of Google's there is no signature
+        return google.store(redirect="never")  # Google signs for its own host alone
 
 
 class TestShared(SharedBlobStoreContract):

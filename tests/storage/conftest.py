@@ -51,13 +51,20 @@ Opener = Callable[..., Any]
 
 
 @pytest.fixture
-async def behind(seaweedfs: Engine, tmp_path: Path) -> AsyncIterator[Opener]:
-    """A function that opens a registry over SeaweedFS behind a proxy, with settings by name."""
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """SeaweedFS, or the engines that a test names."""
+    made: Engine = request.getfixturevalue(getattr(request, "param", "seaweedfs"))
+    return made
+
+
+@pytest.fixture
+async def behind(engine: Engine, tmp_path: Path) -> AsyncIterator[Opener]:
+    """A function that opens a registry over an engine behind a proxy, with settings by name."""
     async with AsyncExitStack() as stack:
 
         async def open_one(**settings: Any) -> Behind:
-            proxy = stack.enter_context(Proxy(seaweedfs.endpoint).serving())
-            chosen = load(arguments=seaweedfs.place(object_endpoint=proxy.url, **{**QUICK, **settings}))
+            proxy = stack.enter_context(Proxy(engine.endpoint).serving())
+            chosen = load(arguments=engine.place(object_endpoint=proxy.url, **{**QUICK, **settings}))
             store, metadata = store_of(chosen), SQLiteMetadata(tmp_path / f"{chosen.storage.rpartition('/')[2]}.db")
             registry = await stack.enter_async_context(Registry(store, metadata, chosen.policy(), housekeeping=False))
             client = await stack.enter_async_context(

@@ -20,9 +20,11 @@ pytestmark = pytest.mark.stores
 MIB = 1024 * 1024
 SMALL, LARGE = b"small" * 1000, b"large" * (4 * MIB)
 SLOW_DOWN = status(503, "SlowDown")
+both = pytest.mark.parametrize("engine", ["seaweedfs", "google"], indirect=True)
 PASSING: dict[str, tuple[bytes, Rule]] = {
     "500": (SMALL, times(2, on("put", status(500, "InternalError")))),
     "503 SlowDown": (SMALL, times(2, on("put", SLOW_DOWN))),
+    "429": (SMALL, times(2, on("put", status(429, "TooManyRequests")))),
     "a cut connection": (SMALL, times(2, on("put", Trouble()))),
     "no answer": (SMALL, times(1, on("put", Trouble(hang=True)))),
     "done, but answered with 500": (SMALL, times(1, on("put", Trouble(SLOW_DOWN.answer, forward=True)))),
@@ -34,6 +36,7 @@ PASSING: dict[str, tuple[bytes, Rule]] = {
 LASTING: dict[str, tuple[bytes, Rule]] = {
     "500": (SMALL, on("put", status(500, "InternalError"))),
     "503 SlowDown": (SMALL, on("put", SLOW_DOWN)),
+    "429": (SMALL, on("put", status(429, "TooManyRequests"))),
     "no answer": (SMALL, on("put", Trouble(hang=True))),
     "cut connections": (SMALL, on("put", Trouble())),
     "refused": (SMALL, on("put", status(403, "AccessDenied"))),
@@ -50,6 +53,7 @@ async def push(place: Behind, content: bytes) -> httpx.Response:
     return await place.repository.post(f"?digest={digest_of(content)}", content=content)
 
 
+@both
 @pytest.mark.parametrize("trouble", PASSING)
 async def test_what_passes_is_tried_again(behind: Opener, trouble: str) -> None:
     """A failure that passes costs the client nothing but time."""
@@ -61,6 +65,7 @@ async def test_what_passes_is_tried_again(behind: Opener, trouble: str) -> None:
     await place.keys()
 
 
+@both
 @pytest.mark.parametrize("trouble", LASTING)
 async def test_what_lasts_is_refused_and_keeps_nothing(behind: Opener, trouble: str) -> None:
     """503 says when to come again; nothing of the push is there then, and the same push works afterwards."""
@@ -76,6 +81,7 @@ async def test_what_lasts_is_refused_and_keeps_nothing(behind: Opener, trouble: 
     assert (await place.repository.get(f"blobs/{digest_of(content)}")).content == content
 
 
+@both
 async def test_a_chunk_that_fails_leaves_the_session_as_it_was(behind: Opener) -> None:
     """What was acknowledged before stays, and the client goes on from there."""
     place = await behind()
@@ -109,6 +115,7 @@ def cut_each(after: int) -> Callable[[Asked], Trouble | None]:
     return on("get", Trouble(forward=True, after=after))
 
 
+@both
 @pytest.mark.parametrize(
     "rule",
     [

@@ -10,7 +10,8 @@ from moorage.build import store_of
 from moorage.config import load
 from moorage.spec.errors import BlobTooLarge, StorageUnavailable
 from moorage.storage.base import BlobStore, new_key
-from tests.buckets import ACCESS, BUCKET, Engine
+from tests.buckets import ACCESS, Engine
+from tests.google.bucket import BUCKET
 from tests.proxy import Proxy, on, status
 from tests.storage.conftest import QUICK
 
