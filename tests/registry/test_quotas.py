@@ -8,11 +8,12 @@ from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from moorage import Policy, Registry
 from moorage.errors import QuotaExceeded, RegistryError
 from moorage.metadata.base import MovableMetadata
+from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.check import check
 from moorage.registry.policy import QuotaRule, RetentionRule
@@ -20,6 +21,7 @@ from moorage.spec.errors import ClientDisconnected
 from moorage.storage.memory import MemoryBlobStore
 from moorage.testing import memory_registry
 from tests.fuzz.profile import bounded
+from tests.postgres import TEMPLATE, Cluster
 from tests.support import OCI_MANIFEST, Json, descriptor, digest_of, encode, image, index, pieces
 
 Result = TypeVar("Result")
@@ -361,10 +363,10 @@ few = st.one_of(st.none(), st.integers(0, 3))
 class AnySequence(RuleBasedStateMachine):
     """After whatever happens the counts are what a recount finds, and nothing grew beyond what is allowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, metadata: MovableMetadata | None = None) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.place = Place(history_days=0.01, upload_expiry=200.0)
+        self.place = Place(history_days=0.01, upload_expiry=200.0, metadata=metadata)
         self.run(self.place.registry.__aenter__())
         self.sessions: list[tuple[str, str]] = []
         self.pushed: list[tuple[str, Json]] = []
@@ -512,3 +514,17 @@ class AnySequence(RuleBasedStateMachine):
 
 TestAnySequence = AnySequence.TestCase
 TestAnySequence.settings = bounded(60, steps=40)
+
+
+def test_any_sequence_on_postgresql(postgres: Cluster) -> None:
+    made: list[str] = []
+
+    def machine() -> AnySequence:
+        made.append(postgres.make_database(TEMPLATE))
+        return AnySequence(PostgresMetadata(PostgresOptions(url=made[-1], connections=2)))
+
+    try:
+        run_state_machine_as_test(machine, settings=bounded(6, steps=25))  # type: ignore[arg-type]
+    finally:
+        for each in made:
+            postgres.drop(each)
