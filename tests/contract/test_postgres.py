@@ -9,11 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from moorage import Registry, Settings, create_app
+from moorage import Policy, Registry, Settings, create_app
 from moorage.metadata import blobs, manifest_changes, manifests, repositories, tags, uploads
 from moorage.metadata.base import Unit, later, load_migrations, one, run
 from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.postgres_schema import translated
+from moorage.registry.policy import QuotaRule
 from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, Unsupported
 from moorage.spec.manifest import OCI_MANIFEST
 from moorage.storage.memory import MemoryBlobStore
@@ -84,6 +85,40 @@ class TestRoundTrips:
             for content in (CONFIG, LAYER):
                 await registry.uploads.push("a", digest_of(content), pieces(content))
             assert await self.trips(counted, manifest) == 3
+
+    async def test_pushes_under_a_quota(self, database: str) -> None:
+        """What is left is asked once before a session, and once before a body; the counting itself costs nothing."""
+        contents = iter(range(1000))
+        policy = Policy(quotas=(QuotaRule(repository="**", bytes=10**9, tags=100, repositories=100),))
+        async with (
+            relay(database) as (counted, url),
+            Registry(MemoryBlobStore(), metadata(url, connections=1), policy, housekeeping=False) as registry,
+        ):
+            await registry.quotas.apply()
+
+            async def post_and_put() -> None:
+                content = f"content {next(contents)}".encode()
+                opened = await registry.uploads.start("a")
+                await registry.uploads.finish("a", opened.id, digest_of(content), pieces(content))
+
+            async def patch() -> None:
+                opened = await registry.uploads.start("a")
+                await registry.uploads.append("a", opened.id, pieces(f"content {next(contents)}".encode()))
+
+            async def single_post() -> None:
+                content = f"content {next(contents)}".encode()
+                await registry.uploads.push("a", digest_of(content), pieces(content), length=len(content))
+
+            async def manifest() -> None:
+                document = image() | {"annotations": {"n": str(next(contents))}}
+                await registry.manifests.put("a", f"v{next(contents)}", encode(document), OCI_MANIFEST)
+
+            for content in (CONFIG, LAYER):
+                await registry.uploads.push("a", digest_of(content), pieces(content))
+            assert await self.trips(counted, single_post) == 2 + 1
+            assert await self.trips(counted, patch) == 4 + 2
+            assert await self.trips(counted, manifest) == 3
+            assert await self.trips(counted, post_and_put) == 4 + 2 + 1  # whose length nobody said
 
     async def test_a_unit_waits_only_for_what_it_asks(self, database: str) -> None:
         def only_writes() -> Unit[None]:

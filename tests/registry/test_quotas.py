@@ -60,6 +60,16 @@ async def recounted(metadata: MovableMetadata, patterns: Any) -> dict[str, Numbe
     return found
 
 
+async def members_without_anything(metadata: MovableMetadata) -> set[str]:
+    """Names that are members of quotas and have neither a repository nor a session."""
+    names: dict[str, set[str]] = {"quota_members": set(), "repositories": set(), "uploads": set()}
+    async for table, columns, rows in metadata.dump():
+        if table in names:
+            column = columns.index("repository" if table == "uploads" else "name")
+            names[table] |= {row[column] for row in rows}
+    return names["quota_members"] - names["repositories"] - names["uploads"]
+
+
 class Place:
     """A registry in memory, its clock, and short words for pushing."""
 
@@ -93,6 +103,7 @@ class Place:
         """What is counted, which is what there is."""
         found = await counted(self.registry)
         assert found == await recounted(self.metadata, found)
+        assert await members_without_anything(self.metadata) == set()
         return found
 
     async def problems(self) -> list[str]:
@@ -186,16 +197,21 @@ async def test_open_sessions_count() -> None:
     """From their first byte, of a repository that is not there yet too, and until they are closed or expire."""
     async with opened(limit("a/**", bytes=100, repositories=1), upload_expiry=50.0) as place:
         uploads = place.registry.uploads
-        first, second = [await uploads.start(name) for name in ("a/x", "a/y")]
+        first, second, other = [await uploads.start(name) for name in ("a/x", "a/y", "a/z")]
+        await uploads.append("a/z", other.id, pieces(b"z"))
         await uploads.append("a/x", first.id, pieces(b"x" * 30))
         await uploads.append("a/y", second.id, pieces(b"y" * 30))
-        assert await place.used() == {"a/**": (60, 0, 0)}
+        assert await place.used() == {"a/**": (61, 0, 0)}
         with pytest.raises(QuotaExceeded):
             await uploads.append("a/x", first.id, pieces(b"x" * 50), length=50)
         await uploads.append("a/x", first.id, pieces(b"x" * 30))
         await uploads.cancel("a/y", second.id)
-        assert await place.used() == {"a/**": (60, 0, 0)}
+        assert await place.used() == {"a/**": (61, 0, 0)}
         await uploads.finish("a/x", first.id, digest_of(b"x" * 60))
+        assert await place.used() == {"a/**": (61, 0, 1)}
+        with pytest.raises(QuotaExceeded, match="repositories"):
+            await uploads.finish("a/z", other.id, digest_of(b"z"))
+        await uploads.cancel("a/z", other.id)
         assert await place.used() == {"a/**": (60, 0, 1)}
         third = await uploads.start("a/x")
         await uploads.append("a/x", third.id, pieces(b"z" * 40))
@@ -204,7 +220,6 @@ async def test_open_sessions_count() -> None:
         assert await place.used() == {"a/**": (60, 0, 1)}
         with pytest.raises(QuotaExceeded, match="repositories; used: 1, asked for: 1 more"):
             await uploads.start("a/y")
-        assert (await place.metadata.fetch("page_names", "a/**", "", 10)) == [("a/x", 1)]
 
 
 async def test_what_a_session_received_is_not_asked_for_again() -> None:
@@ -319,6 +334,12 @@ async def test_quotas_hold_for_who_does_not_know_them() -> None:
         other = Registry(place.store, place.metadata, Policy(), housekeeping=False)
         with pytest.raises(QuotaExceeded):
             await other.uploads.push("a", digest_of(b"x" * 11), pieces(b"x" * 11))
+        await other.uploads.push("a", digest_of(b"x" * 9), pieces(b"x" * 9))
+        session = await other.uploads.start("a")
+        with pytest.raises(QuotaExceeded):
+            await other.uploads.append("a", session.id, pieces(b"yy"))
+        assert len([key async for key in place.store.list()]) == 1
+        assert (await place.used())["**"] == (9, 0, 1)
         await place.of().quotas.apply()
         assert await place.used() == {}
 

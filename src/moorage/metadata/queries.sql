@@ -650,13 +650,13 @@ AND NOT EXISTS (SELECT 1 FROM repositories r WHERE r.name = $1)
 AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.repository = $1);
 
 -- name: brought_to_quota
--- What $2 has that no member of the quota $1 but itself brought: bytes, tags, repositories.
+-- What $2, no member yet, has that no member of the quota $1 has: bytes, tags, repositories.
 SELECT CAST(coalesce((SELECT sum(coalesce(b.size, d.size)) FROM repositories r
         JOIN repository_blobs l ON l.repository_id = r.id
         LEFT JOIN blobs b ON b.digest = l.digest LEFT JOIN quarantined d ON d.digest = l.digest
         WHERE r.name = $2 AND NOT EXISTS (SELECT 1 FROM repository_blobs e JOIN repositories o ON o.id = e.repository_id
             JOIN quota_members m ON m.name = o.name AND m.pattern = $1
-            WHERE e.digest = l.digest AND o.name <> $2)), 0)
+            WHERE e.digest = l.digest)), 0)
     + coalesce((SELECT sum(x.size) FROM repositories r JOIN manifests x ON x.repository_id = r.id
         WHERE r.name = $2), 0)
     + coalesce((SELECT sum(u.received) FROM uploads u WHERE u.repository = $2), 0) AS BIGINT),
