@@ -19,6 +19,7 @@ from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry import Registry
 from moorage.registry.policy import Policy
 from moorage.settings import NAMES, Settings, SettingsError, in_bucket, without_password
+from moorage.storage.adopting import AdoptingBlobStore
 from moorage.storage.base import BlobStore
 from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.storage.memory import MemoryBlobStore
@@ -57,10 +58,28 @@ def registry_of(settings: Settings, **options: Any) -> Registry:
 
 def store_of(settings: Settings, *, read_only: bool = False) -> BlobStore:
     """The place for bytes that ``settings`` describe, not opened. Raises ``SettingsError``."""
-    if settings.bucket:
-        return _objects(settings, settings.storage, "storage")
+    own: BlobStore
     folder = facts_folder(settings)
-    return MemoryBlobStore() if folder is None else FilesystemBlobStore(folder / BYTES, read_only=read_only)
+    if settings.bucket:
+        own = _objects(settings, settings.storage, "storage")
+    else:
+        own = MemoryBlobStore() if folder is None else FilesystemBlobStore(folder / BYTES, read_only=read_only)
+    if settings.adopt is None:
+        return own
+    _check_apart(settings, settings.adopt)
+    return AdoptingBlobStore(own, tree_of(settings, settings.adopt, "adopt"), f"adopt = {settings.adopt!r}")
+
+
+def _check_apart(settings: Settings, tree: str) -> None:
+    """Raise ``SettingsError`` where something would be written into the tree that is adopted."""
+    folder = facts_folder(settings)
+    if in_bucket(tree):
+        inside = f"{settings.storage.rstrip('/')}/".startswith(f"{tree.rstrip('/')}/")
+    else:
+        inside = folder is not None and folder.resolve().is_relative_to(Path(tree).resolve())
+    if inside:
+        place = settings.storage if in_bucket(tree) else str(folder)
+        raise SettingsError(f"adopt = {tree!r}: it is not written to, and holds {place}; allowed: a place beside it")
 
 
 def tree_of(settings: Settings, source: str, called: str = "source") -> AbstractAsyncContextManager[Tree]:

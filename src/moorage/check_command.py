@@ -7,6 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from moorage.build import metadata_of, place_of, store_of
 from moorage.registry.check import check, count, orphans
+from moorage.registry.taking_in import require_tree
 from moorage.settings import Settings, SettingsError
 
 
@@ -19,6 +20,7 @@ async def check_root(settings: Settings, *, full: bool) -> int:
     async with AsyncExitStack() as stack:
         metadata = await stack.enter_async_context(metadata_of(settings, read_only=True))
         store = await stack.enter_async_context(store_of(settings, read_only=True))
+        await require_tree(store, metadata)
         total = await count(metadata)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
         with Progress(*columns, console=bars, disable=not bars.is_terminal) as progress:

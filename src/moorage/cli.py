@@ -316,6 +316,37 @@ def import_(
 
 @app.command()
 @on_registry
+def adopt(
+    settings: "Settings",
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TREE",
+            help="Storage tree of distribution: a folder, s3://bucket/prefix, gs://…, az://…; default: the setting.",
+        ),
+    ] = None,
+    *,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Copy the bytes that are still read from the tree; then it may go.")
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="MIB", help="MiB a second at most, with --finish; default no limit."),
+    ] = None,
+    jobs: Jobs = 16,
+) -> Awaitable[int]:
+    """Take in what a storage tree of distribution holds, but for the bytes, which are read from there.
+
+    The tree is never written to. A registry may serve the root meanwhile, and the old one the tree; done again, it
+    takes what came since. What was deleted or moved here stays so.
+    """
+    from moorage.import_commands import adopt as run  # noqa: PLC0415
+
+    return run(settings, source, finish=finish, rate=rate, jobs=jobs)
+
+
+@app.command()
+@on_registry
 def export(
     settings: "Settings",
     references: Annotated[

@@ -61,7 +61,7 @@ def on_registry(command: Callable[..., Any]) -> Callable[..., None]:
     @wraps(command)
     def line(config: Path | None, **values: Any) -> None:
         arguments = {name: values.pop(name) for name in _PLACE if name != "config"}
-        source = str(values.get("source", ""))  # what a command calls so may be in a bucket
+        source = str(values.get("source") or "")  # what a command calls so may be in a bucket
         guarded(lambda: command(load_settings(config, arguments, source), **values))
 
     # Typer reads both.

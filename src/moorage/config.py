@@ -54,7 +54,7 @@ def load(
             values[name] = _convert(name, value, f"--{name.replace('_', '-')}")
     settings = Settings(**values)
     _check(settings)
-    _check_buckets(settings, {"storage": settings.storage, "source": source})
+    _check_buckets(settings, {"storage": settings.storage, "adopt": settings.adopt or "", "source": source})
     return settings
 
 

@@ -1,17 +1,21 @@
-"""``moorage import`` and ``export``: content from other registries and programs, and for them."""
+"""``moorage import``, ``adopt`` and ``export``: content from other registries and programs, and for them."""
 
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
 from moorage.build import registry_of, tree_of
 from moorage.content_commands import opened, tell
+from moorage.registry.adoption import Adoption
 from moorage.registry.explain import Subject
 from moorage.registry.exports import Export
 from moorage.registry.imports import Import, Imported
-from moorage.settings import Settings, SettingsError
+from moorage.registry.policy import MEBIBYTE
+from moorage.registry.taking_in import TakenIn
+from moorage.settings import Settings, SettingsError, in_bucket
 from moorage.storage.trees import FolderTree
 
 
@@ -34,9 +38,50 @@ async def import_(settings: Settings, source: str, *, name: str | None, jobs: in
     return 1 if done.problems else 0
 
 
-def _line(done: Imported) -> str:
+async def adopt(settings: Settings, source: str | None, *, finish: bool, rate: float | None, jobs: int) -> int:
+    """``moorage adopt``; 1 if something did not come or is damaged. Raises ``SettingsError``."""
+    settings = msgspec.structs.replace(settings, adopt=source or settings.adopt)
+    place = settings.adopt
+    if place is None:
+        raise SettingsError("adopt is not set; allowed: a storage tree of distribution, here or on the command line")
+    if settings.in_memory:
+        raise SettingsError(f"storage = {settings.storage!r}: allowed: whatever outlives its process")
+    place = _absolute(place)
+    bar = Console(stderr=True)
+    async with (
+        tree_of(settings, place, "adopt") as tree,
+        registry_of(settings, housekeeping=False) as registry,
+    ):
+        with bar.status("looking") as status:
+
+            def told(so_far: Imported | TakenIn) -> None:
+                if bar.is_terminal:
+                    status.update(escape(_taken_in(so_far) if isinstance(so_far, TakenIn) else _line(so_far)))
+
+            if finish:
+                taken = await registry.take_in(rate and rate * MEBIBYTE, jobs=jobs, told=told)
+                tell(_taken_in(taken))
+                return 1 if taken.damaged else 0
+            done = await Adoption(registry, tree, place, jobs=jobs, told=told).run()
+    for each in done.problems:
+        tell(f"left out: {each}")
+    tell(_line(done, "in the tree"))
+    tell(f"adopt = {place!r} is what a server of this root needs, until `moorage adopt --finish` took in the bytes")
+    return 1 if done.problems else 0
+
+
+def _absolute(place: str) -> str:
+    """The place of a tree as it is understood wherever a server starts."""
+    return place if in_bucket(place) else str(Path(place).expanduser().resolve())
+
+
+def _taken_in(done: TakenIn) -> str:
+    return f"{done.blobs} blobs taken in ({decimal(done.size)}), {done.damaged} damaged"
+
+
+def _line(done: Imported, where: str = "read") -> str:
     return (
-        f"{done.repositories} repositories: {done.manifests} manifests, {done.tags} tags, {done.blobs} blobs read "
+        f"{done.repositories} repositories: {done.manifests} manifests, {done.tags} tags, {done.blobs} blobs {where} "
         f"({decimal(done.size)}), {done.mounted} mounted; {done.kept} were there, {len(done.problems)} left out"
     )
 

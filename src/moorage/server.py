@@ -303,7 +303,7 @@ def _unusable(settings: Settings, port: int, error: OSError) -> SettingsError:
 
 
 def _check_folder(settings: Settings) -> None:
-    if settings.bucket:
+    if settings.bucket or settings.adopt is not None:
         store_of(settings)  # what is wrong with the settings is said now, by one process
     folder = facts_folder(settings)
     if folder is None:

@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 8968
     storage: str = "filesystem"
     root: str | None = None
+    adopt: str | None = None
     metadata: str = "sqlite"
     metadata_password: Secret | None = None
     metadata_connections: Annotated[int, Meta(ge=1, le=1000)] = 10

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from moorage.build import FACTS, facts_folder, metadata_of, place_of, store_of
 from moorage.config import load
 from moorage.metadata.base import MovableMetadata
+from moorage.registry.taking_in import require_tree
 from moorage.registry.transfer import Place, Transfer
 from moorage.settings import Settings, SettingsError
 
@@ -61,6 +62,8 @@ async def transfer(source: Settings, target: Settings, *, jobs: int) -> int:
 async def _opened(settings: Settings, *, read_only: bool) -> AsyncIterator[Place]:
     facts = metadata_of(settings, read_only=read_only)
     async with store_of(settings, read_only=read_only) as store, facts as metadata:
+        if read_only:
+            await require_tree(store, metadata)
         yield Place(store, metadata)
 
 

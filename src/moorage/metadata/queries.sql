@@ -705,3 +705,31 @@ SELECT q.pattern, q.bytes_used, q.tags_used, q.repositories_used,
     (SELECT count(*) FROM quota_members m JOIN repositories r ON r.name = m.name
         WHERE m.pattern = q.pattern AND r.name < '~')
 FROM quotas q ORDER BY q.pattern;
+
+-- name: adopted
+SELECT name, digest FROM adopted WHERE repository = $1;
+
+-- name: note_adopted
+INSERT INTO adopted (repository, name, digest) VALUES ($1, $2, $3)
+ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest;
+
+-- name: adopted_trees
+SELECT place FROM adopted_trees;
+
+-- name: add_adopted_tree
+INSERT INTO adopted_trees (place, since) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: forget_adopted_trees
+DELETE FROM adopted_trees;
+
+-- name: add_blob_in_tree
+-- Never verified; and what is quarantined stays so, since it may be these bytes that are damaged.
+INSERT INTO blobs (digest, size, key, created_at, verified_at)
+SELECT $1, $2, $3, $4, 0 WHERE NOT EXISTS (SELECT 1 FROM quarantined WHERE digest = $1)
+ON CONFLICT DO NOTHING;
+
+-- name: blobs_in_tree
+SELECT digest, size, key FROM blobs WHERE digest > $1 AND key LIKE '%-%' ORDER BY digest LIMIT $2;
+
+-- name: move_bytes
+UPDATE blobs SET key = $3, verified_at = $4 WHERE digest = $1 AND key = $2 RETURNING digest;

@@ -11,11 +11,12 @@ from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUnknown, RegistryError
 from moorage.spec.names import check_new
-from moorage.storage.base import Key, Piece
+from moorage.storage.base import Key, Piece, in_tree
 
 _HOLDERS = 100
 _SMALL = 16 * 1024  # bytes of a blob that stays in memory once it was read: configs, signatures
 _KEPT = 8 * 1024 * 1024  # bytes of all of them
+_REMEMBERED = 65536
 
 
 class ContentLost(RegistryError):
@@ -31,6 +32,7 @@ class Blobs:
         self._parts = parts
         self._small: dict[Key, bytes] = {}  # by keys, under which bytes never change; the oldest goes first
         self._small_size = 0
+        self._right: set[Key] = set()  # those in another registry's tree that were verified
 
     @staticmethod
     def question(repository: str, digest: str) -> Query:
@@ -54,16 +56,32 @@ class Blobs:
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
-        Raises ``ContentLost`` rather than ending early, or giving anything of a small blob that has another digest;
-        the blob is quarantined then, so that it is pushed again.
+        Raises ``ContentLost`` rather than ending early, giving anything of a small blob that has another digest, or the
+        end of one that another registry stored; the blob is quarantined then, so that it is pushed again.
         """
         end = blob.size if stop is None else min(stop, blob.size)
         if blob.size <= _SMALL:
             yield (self.at_hand(blob) or await self._whole(blob))[start:end]
             return
-        async with aclosing(self._read(blob, start, end)) as pieces:
+        unknown = in_tree(blob.key) and (start, end) == (0, blob.size) and blob.key not in self._right
+        async with aclosing(self._verified(blob) if unknown else self._read(blob, start, end)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def _verified(self, blob: StoredBlob) -> AsyncGenerator[Piece]:
+        """All of its bytes, the last piece only where the digest is right."""
+        hasher, last = digests.new_hasher(blob.digest.algorithm), b""
+        async with aclosing(self._read(blob, 0, blob.size)) as pieces:
+            async for piece in pieces:
+                hasher.update(piece)
+                if last:
+                    yield last
+                last = piece
+        await self._require_right(blob, digests.digest_of(hasher, blob.digest.algorithm))
+        if len(self._right) == _REMEMBERED:
+            self._right.clear()
+        self._right.add(blob.key)
+        yield last
 
     async def _read(self, blob: StoredBlob, position: int, end: int) -> AsyncGenerator[Piece]:
         try:
@@ -82,11 +100,14 @@ class Blobs:
         """All of a small blob, verified: for so few bytes that costs nothing."""
         async with aclosing(self._read(blob, 0, blob.size)) as pieces:
             content = b"".join([piece async for piece in pieces])
-        if (computed := digests.compute(content, blob.digest.algorithm)) != blob.digest:
-            await self._lost(blob, f"its bytes have the digest {computed}")
-            raise ContentLost(detail={"digest": blob.digest})
+        await self._require_right(blob, digests.compute(content, blob.digest.algorithm))
         self._keep(blob.key, content)
         return content
+
+    async def _require_right(self, blob: StoredBlob, computed: Digest) -> None:
+        if computed != blob.digest:
+            await self._lost(blob, f"its bytes have the digest {computed}")
+            raise ContentLost(detail={"digest": blob.digest})
 
     def _keep(self, key: Key, content: bytes) -> None:
         if key in self._small:

@@ -80,9 +80,7 @@ class Import:
         return self._done
 
     async def _repository(self, origin: Origin) -> None:
-        taken = _Taken(
-            self._registry, self._tree, origin, self._done, asyncio.Semaphore(self._jobs), self._dry_run, self._read
-        )
+        taken = await self._taken(origin)
         tags: dict[Digest, list[str]] = {each: [] for each in origin.manifests}
         for tag, digest in origin.tags:
             tags.setdefault(digest, []).append(tag)
@@ -98,14 +96,18 @@ class Import:
             raise first from None
         self._done.repositories += 1
 
-    async def _work(self, taken: "_Taken", waiting: Iterator[tuple[Digest, list[str]]]) -> None:
+    async def _taken(self, origin: Origin) -> "Taken":
+        slots = asyncio.Semaphore(self._jobs)
+        return Taken(self._registry, self._tree, origin, self._done, slots, self._dry_run, self._read)
+
+    async def _work(self, taken: "Taken", waiting: Iterator[tuple[Digest, list[str]]]) -> None:
         for digest, tags in waiting:
             await taken.tagged(digest, tags)
             self._told(self._done)
 
 
 @dataclass(slots=True)
-class _Taken:
+class Taken:
     """What is taken into one repository, each thing once; ``there`` are the manifests that came or had come."""
 
     registry: Registry

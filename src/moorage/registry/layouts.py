@@ -14,7 +14,7 @@ from moorage.spec.digest import Digest
 from moorage.spec.errors import DigestInvalid
 from moorage.spec.manifest import OCI_MANIFEST
 from moorage.spec.names import TAG
-from moorage.storage.trees import Tree
+from moorage.storage.trees import PLACES, Tree, data_path
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_LAYOUT: Final = "oci-layout"
@@ -49,7 +49,7 @@ async def origins(tree: Tree, name: str | None, told: Told) -> AsyncIterator[Ori
     Raises ``SourceUnknown``.
     """
     prefix = f"{name.rstrip('/')}/" if name else ""
-    for place in ("docker/registry/v2/", "registry/v2/", "v2/", ""):
+    for place in PLACES:
         if "repositories/" in await tree.entries(place) and (
             place or "blobs/" in await tree.entries(place) or await _is_repository(tree, "repositories/")
         ):
@@ -99,7 +99,7 @@ async def _distribution(tree: Tree, place: str, name: str, prefix: str, told: To
     folder = f"{place}repositories/{name}"
     names = await tree.entries(folder)
     if "_manifests/" in names:
-        origin = Origin(prefix + name.rstrip("/"), lambda digest: _data(place, digest))
+        origin = Origin(prefix + name.rstrip("/"), lambda digest: data_path(place, digest.algorithm, digest.encoded))
         revisions = f"{folder}_manifests/revisions/"
         for algorithm in await tree.entries(revisions):
             async for encoded, link in _links(tree, revisions + algorithm, "", told):
@@ -107,17 +107,17 @@ async def _distribution(tree: Tree, place: str, name: str, prefix: str, told: To
                     origin.manifests.append(link)
                 else:
                     told(f"{revisions}{algorithm}{encoded}/link names {link}")
+        there = set(origin.manifests)
         async for tag, link in _links(tree, f"{folder}_manifests/tags/", "current/", told):
-            origin.tags.append((tag, link))
+            if link in there:
+                origin.tags.append((tag, link))
+            else:
+                told(f"{origin.repository}:{tag}: names {link}, which was deleted there")
         yield origin
     for each in names:
         if each.endswith("/") and not each.startswith(("_", ".")):
             async for below in _distribution(tree, place, name + each, prefix, told):
                 yield below
-
-
-def _data(place: str, digest: Digest) -> str:
-    return f"{place}blobs/{digest.algorithm}/{digest.encoded[:2]}/{digest.encoded}/data"
 
 
 async def _links(tree: Tree, folder: str, below: str, told: Told) -> AsyncIterator[tuple[str, Digest]]:

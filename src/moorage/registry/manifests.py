@@ -1,12 +1,14 @@
 """Manifests and tags; spec "Pulling manifests", "Pushing Manifests", "Deleting tags", "Deleting Manifests"."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
 from moorage.metadata import manifest_changes, manifests, tags
-from moorage.metadata.base import Query
+from moorage.metadata.base import Query, Unit
+from moorage.metadata.events import Change
+from moorage.metadata.manifest_changes import Push, push
 from moorage.metadata.manifests import StoredManifest
 from moorage.registry.parts import ANONYMOUS, Parts
 from moorage.spec import digest as digests
@@ -61,11 +63,13 @@ class Manifests:
         actor: str = ANONYMOUS,
         create: bool = True,
         fixed: Mapping[str, str] = MappingProxyType({}),
+        unit: Callable[[Push, Change], Unit[None]] = push,
     ) -> PushedManifest:
         """Store a manifest and its tags, all or nothing.
 
         ``also`` are more tags, with a digest as the reference (spec end-7b). Without ``create`` the repository must
-        be there. ``fixed`` says why, of each tag that must not be moved if it names something else. Raises
+        be there. ``fixed`` says why, of each tag that must not be moved if it names something else. ``unit``
+        is what changes the facts. Raises
         ``ManifestInvalid``, ``ManifestTooLarge``, ``ManifestBlobUnknown``, ``DigestInvalid``, ``TooManyTags``,
         ``PreconditionFailed``, ``Denied``.
         """
@@ -81,10 +85,10 @@ class Manifests:
             raise DigestInvalid(detail={"digest": digest, "computed": computed})
         facts = manifest_spec.parse(content, media_type, allow_unknown=policy.unknown_manifests)
         immutable = {tag: tags.IMMUTABLE for tag in wanted if policy.is_immutable(repository, tag)}
-        push = manifest_changes.Push(
+        wanted_push = Push(
             repository, computed, content, facts, wanted, precondition, policy.not_needed(), {**fixed, **immutable}
         )
-        await self._parts.metadata.transact(manifest_changes.push, push, self._parts.change(actor, create=create))
+        await self._parts.metadata.transact(unit, wanted_push, self._parts.change(actor, create=create))
         return PushedManifest(computed, facts.subject, tuple(wanted))
 
     async def delete(

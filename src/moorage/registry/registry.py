@@ -26,6 +26,7 @@ from moorage.registry.policy import Policy
 from moorage.registry.quotas import Quotas
 from moorage.registry.retention import Retention
 from moorage.registry.scrub import Scrubbed, scrub, scrub_forever
+from moorage.registry.taking_in import TakenIn, require_tree, take_in
 from moorage.registry.tasks import end
 from moorage.registry.uploads import Uploads
 from moorage.spec import moments
@@ -100,6 +101,7 @@ class Registry:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             await stack.enter_async_context(self._parts.metadata)
+            await require_tree(self._parts.store, self._parts.metadata)
             self._parts.ahead = await self._parts.metadata.ahead()
             if self._housekeeping:
                 if self.policy.quotas:
@@ -148,6 +150,12 @@ class Registry:
     async def scrub(self, rate: float | None = None) -> Scrubbed:
         """Read every blob now and quarantine those whose bytes are damaged; ``rate`` is bytes a second at most."""
         return await scrub(self._parts, Scrubbed(), rate=rate)
+
+    async def take_in(
+        self, rate: float | None = None, *, jobs: int = 4, told: Callable[[TakenIn], None] = lambda _: None
+    ) -> TakenIn:
+        """Copy what an adopted tree holds of the blobs, verified, so that the tree is not needed any more."""
+        return await take_in(self._parts, rate=rate, jobs=jobs, told=told)
 
     async def quarantined(self, last: str = "") -> list[Quarantined]:
         """Some of what is quarantined, by digest, after ``last``; empty if there is no more."""

@@ -92,6 +92,7 @@ class Transfer:
                 break
         else:
             raise TransferRefused("the source loses bytes faster than they are copied; try again")
+        await self._staging.transact(run, "forget_adopted_trees")  # what was there is copied, too
         await self._staging.transact(run, "mark_transferred", 0.0, str(await _last_event(self._staging)))
         await self._target.metadata.load(self._staging.dump())
         await self._tidy()

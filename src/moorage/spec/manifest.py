@@ -34,12 +34,13 @@ Kind = Literal["config", "layer", "manifest", "content"]
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """One thing that a manifest needs. ``content`` is an entry of an index that no manifest type describes."""
+    """One thing of ``size`` bytes that a manifest needs. ``content``: an entry of an index, of no manifest type."""
 
     digest: str
     kind: Kind
     path: str
     required: bool
+    size: int
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -181,11 +182,12 @@ def _image_facts(document: dict[str, Any], media_type: str) -> Facts:
     references = []
     if manifest.config is not None:
         _check(manifest.config, "$.config")
-        references.append(Reference(manifest.config.digest, "config", "$.config", required=True))
+        digest, size = manifest.config.digest, manifest.config.size
+        references.append(Reference(digest, "config", "$.config", required=True, size=size))
     for n, layer in enumerate(manifest.layers or ()):
         _check(layer, path := f"$.layers[{n}]")
         required = not _NON_DISTRIBUTABLE.fullmatch(layer.media_type)
-        references.append(Reference(layer.digest, "layer", path, required))
+        references.append(Reference(layer.digest, "layer", path, required, layer.size))
     config_type = manifest.config.media_type if manifest.config else None
     return _facts(manifest, media_type, references, manifest.artifact_type or config_type)
 
@@ -199,7 +201,7 @@ def _index_facts(document: dict[str, Any], media_type: str) -> Facts:
     for n, child in enumerate(index.manifests or ()):
         _check(child, path := f"$.manifests[{n}]")
         kind: Kind = "manifest" if child.media_type in KNOWN_TYPES else "content"
-        references.append(Reference(child.digest, kind, path, required=True))
+        references.append(Reference(child.digest, kind, path, required=True, size=child.size))
     return _facts(index, media_type, references, index.artifact_type)
 
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, Self
 
+from moorage.spec.digest import Digest
+
 Key = str
 Piece = bytes | bytearray  # never changed once handed out
 PREFIXES: Final = tuple(f"{n:02x}/" for n in range(256))  # each key starts with one of them
@@ -18,6 +20,16 @@ def new_key() -> Key:
     """A key that was never used: ``ab/ab12…``, spread over 256 folders."""
     name = secrets.token_hex(16)
     return f"{name[:2]}/{name}"
+
+
+def key_in_tree(digest: Digest) -> Key:
+    """The key of bytes that lie in another registry's storage tree: ``ab/sha256-ab12…``. Only there is a ``-``."""
+    return f"{digest.encoded[:2]}/{digest.algorithm}-{digest.encoded}"
+
+
+def in_tree(key: Key) -> bool:
+    """Whether ``key`` is one of those."""
+    return "-" in key
 
 
 class Writer(Protocol):

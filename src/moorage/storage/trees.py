@@ -38,6 +38,22 @@ class Tree(Protocol):
         """
 
 
+PLACES: Final = ("docker/registry/v2/", "registry/v2/", "v2/", "")
+
+
+async def storage_place(tree: Tree) -> str | None:
+    """Where a storage tree of distribution has its blobs and repositories, if it is one."""
+    for place in PLACES:
+        if {"blobs/", "repositories/"} <= set(await tree.entries(place)):
+            return place
+    return None
+
+
+def data_path(place: str, algorithm: str, encoded: str) -> str:
+    """The path of a digest's bytes in a storage tree of distribution."""
+    return f"{place}blobs/{algorithm}/{encoded[:2]}/{encoded}/data"
+
+
 class FolderTree:
     """The files of a folder."""
 
