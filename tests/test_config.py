@@ -119,6 +119,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "sweep_interval": ("3600", "3600", 3600.0),
     "unnamed_grace": ("7200", "7200", 7200.0),
     "delete_rate": ("20.5", "20.5", 20.5),
+    "adopt": ('"/var/lib/registry"', "/var/lib/registry", "/var/lib/registry"),
     "redirect": ('"never"', "never", "never"),
     "redirect_expiry": ("60", "60", 60.0),
     "cdn_url": ('"https://cdn.example/a"', "https://cdn.example/a", "https://cdn.example/a"),

@@ -56,8 +56,8 @@ class Blobs:
     async def read(self, blob: StoredBlob, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces.
 
-        Raises ``ContentLost`` rather than ending early, giving anything of a small blob that has another digest, or the
-        end of one that another registry stored; the blob is quarantined then, so that it is pushed again.
+        Raises ``ContentLost`` rather than ending early, or giving anything of a small blob of another digest, or
+        the end of one in another registry's tree; the blob is quarantined then, so that it is pushed again.
         """
         end = blob.size if stop is None else min(stop, blob.size)
         if blob.size <= _SMALL:
@@ -70,7 +70,8 @@ class Blobs:
 
     async def _verified(self, blob: StoredBlob) -> AsyncGenerator[Piece]:
         """All of its bytes, the last piece only where the digest is right."""
-        hasher, last = digests.new_hasher(blob.digest.algorithm), b""
+        hasher = digests.new_hasher(blob.digest.algorithm)
+        last: Piece = b""
         async with aclosing(self._read(blob, 0, blob.size)) as pieces:
             async for piece in pieces:
                 hasher.update(piece)
