@@ -19,6 +19,7 @@ from moorage.registry.adoption import Adoption
 from moorage.registry.blobs import ContentLost
 from moorage.registry.check import check
 from moorage.registry.imports import Imported
+from moorage.registry.policy import QuotaRule
 from moorage.registry.uploads import BATCH
 from moorage.spec.errors import StorageUnavailable
 from moorage.storage.adopting import AdoptingBlobStore
@@ -28,13 +29,14 @@ from tests.distribution_tree import DistributionTree
 from tests.support import CONFIG, LAYER, descriptor, digest_of, encode, image, index, pieces
 
 GRACE = 1000.0
+ROOM = {"bytes": 10**9}
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Place:
     """A tree, and a registry that adopts it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **quota: int) -> None:
         self.now = 1_000_000.0
         self.tree = DistributionTree(folder / "old")
         self.own = MemoryBlobStore()
@@ -42,7 +44,7 @@ class Place:
         self.registry = Registry(
             self.store,
             SQLiteMetadata(),
-            Policy(collect_grace=GRACE, history_days=0.0),
+            Policy(collect_grace=GRACE, history_days=0.0, quotas=(QuotaRule(repository="**", **(quota or ROOM)),)),
             clock=lambda: self.now,
             housekeeping=False,
         )
@@ -85,6 +87,7 @@ class Place:
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     made = Place(tmp_path)
     async with made.registry:
+        await made.registry.quotas.apply()
         yield made
 
 
@@ -275,6 +278,24 @@ async def test_another_tree_is_refused(place: Place, tmp_path: Path) -> None:
         await Adoption(place.registry, FolderTree(tmp_path / "nothing"), "nothing").run()
 
 
+async def test_quota(tmp_path: Path) -> None:
+    """What lies in the tree counts like what is stored; what does not fit is named, and comes when it fits."""
+    place = Place(tmp_path, bytes=1000)
+    sizes = [len(place.tree.data(place.tree.push_image("a", n, f"v{n}")).read_bytes()) for n in range(3)]
+    assert sum(sizes) > 1000
+    async with place.registry:
+        await place.registry.quotas.apply()
+        done = await place.adopt()
+        assert any("the quota of ** allows 1.0 kB" in each for each in done.problems)
+        tags = await place.tags()
+        assert 0 < len(tags) < 3
+        await place.registry.manifests.delete("a", next(iter(tags.values())))
+        place.now += 2 * GRACE
+        await place.registry.collect()
+        assert (await place.adopt()).manifests == 1
+        assert await place.wrong() == []
+
+
 TAGS = st.sampled_from(["x", "y"])
 NUMBERS = st.integers(0, 2)
 STEPS = st.one_of(
@@ -320,6 +341,7 @@ def test_whatever_happens_nothing_comes_again(steps: list[tuple[Any, ...]]) -> N
         place, model = Place(folder), Model()
         digests = {n: digest_of(encode(image(layers=[b"%d" % n + LAYER]))) for n in range(3)}
         async with place.registry:
+            await place.registry.quotas.apply()
             for kind, *rest in [*steps, ("adopt",)]:
                 if kind == "there":
                     digest = place.tree.push_image("a", *rest)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from moorage.metadata import manifest_changes, repositories
-from moorage.metadata.base import Metadata, Query, Unit, later, one, together
+from moorage.metadata import blobs, manifest_changes
+from moorage.metadata.base import Metadata, Unit, later, one
 from moorage.metadata.events import Change
 from moorage.metadata.manifest_changes import Push
+from moorage.spec.digest import Digest
 from moorage.storage.base import Key
 
-Seen = tuple[str, str]  # a tag and what it named, or a manifest's digest twice
+Lying = tuple[Digest, int, Key]  # a blob in the tree, its size and its key
 
 
 async def seen(metadata: Metadata, repository: str) -> dict[str, str]:
@@ -29,27 +30,20 @@ def begin(place: str, now: float) -> Unit[None]:
 
 
 def adopt(
-    wanted: Push, change: Change, *, blobs: Sequence[tuple[str, int, Key]] = (), names: Sequence[Seen] = ()
+    wanted: Push, change: Change, *, lying: Sequence[Lying] = (), names: Sequence[tuple[str, str]] = ()
 ) -> Unit[None]:
-    """``push`` what a tree holds, with links to ``blobs`` (digest, size, key) whose bytes stay there.
+    """``push`` what a tree holds, with links to the blobs that are ``lying`` there; ``names`` are remembered as seen.
 
-    ``names`` are remembered as seen. Raises as ``push`` does.
+    Raises as ``push`` does.
     """
-    repository_id = yield from repositories.make(wanted.repository)
-    asked: list[Query] = []
-    for digest, size, key in blobs:
-        asked.append(("add_blob_in_tree", (digest, size, key, change.at)))
-        asked.append(("link_blob", (repository_id, digest, change.at)))
-    answers = (yield from together(asked)) if asked else []
-    for (digest, *_), linked in zip(blobs, answers[1::2], strict=True):
-        if linked:
-            yield from change.record("blob.mount", wanted.repository, digest=digest)
+    for each in lying:
+        yield from blobs.adopt(wanted.repository, *each, change)
     yield from manifest_changes.push(wanted, change)
     yield from saw(wanted.repository, names)
 
 
-def saw(repository: str, names: Sequence[Seen]) -> Unit[None]:
-    """Remember ``names`` as seen."""
+def saw(repository: str, names: Sequence[tuple[str, str]]) -> Unit[None]:
+    """Remember as seen tags and what they named, and manifests, which are named by their digest."""
     for name, digest in names:
         yield from later("note_adopted", repository, name, digest)
 

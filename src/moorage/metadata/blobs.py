@@ -117,6 +117,16 @@ def mount(repository: str, digest: Digest, source: str | None, change: Change) -
     return True
 
 
+def adopt(repository: str, digest: Digest, size: int, key: Key, change: Change) -> Unit[None]:
+    """Link a blob whose bytes lie in the tree of another registry, under ``key`` unless others stand for it already.
+
+    Raises ``QuotaExceeded``.
+    """
+    adding: list[Query] = [("add_blob_in_tree", (digest, size, key, change.at)), ("blob_of_digest", (digest,))]
+    _, known, *answers = yield from together([*adding, *_to_link(repository, digest, change)])
+    yield from _linked(answers, repository, digest, known[0][0] if known else size, change, "blob.mount")
+
+
 def unlink(repository: str, digest: Digest, change: Change, *, referenced: bool) -> Unit[None]:
     """Take a blob out of a repository.
 

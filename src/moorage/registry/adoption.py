@@ -101,15 +101,15 @@ class _Adopted(Taken):
         self.done.size += size
 
     async def _put(self, digest: Digest, content: bytes, tags: list[str]) -> None:
-        blobs = []
+        lying = []
         for each in parse(content, None, allow_unknown=True).references:
-            size = self.sizes.get(each.digest)
+            size, blob = self.sizes.get(each.digest), Digest(each.digest)
             if size == each.size:
-                blobs.append((each.digest, size, key_in_tree(Digest(each.digest))))
+                lying.append((blob, size, key_in_tree(blob)))
             elif size is not None and each.required:
                 detail = {"digest": each.digest, "size": size, "expected": each.size}
                 raise ManifestBlobUnknown("a blob is cut short, or another", detail=detail)
-        await self._adopt(digest, content, tags, ALWAYS, blobs=blobs, names=[(digest, digest)])
+        await self._adopt(digest, content, tags, ALWAYS, lying=lying, names=[(digest, digest)])
 
     async def _names(self, tag: str, digest: Digest) -> bool:
         if not await super()._names(tag, digest):
