@@ -70,6 +70,14 @@ def test_known(server: Server, authority: Authority, alice: Pair) -> None:
     assert get(server, authority, alice, "/v2/a/tags/list").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["local", "*", "anonymous", "@admins", "key:ci"])
+def test_a_name_that_rules_use_for_others(server: Server, authority: Authority, name: str) -> None:
+    """Whoever is called as rules call somebody else is not taken for him: it is as if his certificate had no name."""
+    pair = authority.issue(f"other-{len(name)}", name, client=True)
+    assert get(server, authority, pair).status_code == 401
+    assert get(server, authority, pair, "/v2/a/tags/list").status_code == 401
+
+
 def test_without(server: Server, authority: Authority) -> None:
     """Without a certificate there is 401 where it is optional, and no connection where it is required."""
     if server.environment["MOORAGE_TLS_CLIENT_VERIFY"] == "optional":

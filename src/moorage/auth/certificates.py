@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from moorage.auth.base import Certificate, Challenge, Credentials, Identity
+from moorage.auth.words import is_word
 
 NameFrom = Literal["cn", "dns", "email", "uri"]
 METHOD: Final = "certificate"
@@ -35,12 +36,12 @@ class CertificateAuthenticator:
         self._kind = None if name_from == "cn" else f"{name_from.upper()}:"
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
-        """Whose certificate it is; None without one, or where it has no such name."""
+        """Whose certificate it is; None without one, or where its name is none or means others in rules."""
         certificate = credentials.certificate
         if certificate is None or credentials.name is not None or credentials.token is not None:
             return None
         name = self._name(certificate)
-        if not name:
+        if not name or is_word(name):
             return None
         return Identity(name, frozenset(certificate.organizations), METHOD)
 

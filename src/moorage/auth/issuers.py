@@ -16,11 +16,10 @@ import msgspec
 
 from moorage.auth.base import ANONYMOUS, Challenge, Credentials, Identity
 from moorage.auth.remembered import Remembered
-from moorage.auth.rules import RESERVED
 from moorage.auth.scopes import ASKED, of_claim
 from moorage.auth.signing import VerificationKey, candidates, read_keys
 from moorage.auth.tokens import is_signed, unverified, verify
-from moorage.auth.words import KEY_IDENTITY
+from moorage.auth.words import is_word
 from moorage.spec.errors import IssuerUnavailable, TokenInvalid
 from moorage.spec.patterns import matches
 
@@ -232,6 +231,6 @@ def _filled(template: str, claims: Mapping[str, Any]) -> str:
         return values[0]
 
     name = _PLACE.sub(fill, template)
-    if name in RESERVED or name.startswith(("@", KEY_IDENTITY)) or not _NAME.fullmatch(name):
+    if is_word(name) or not _NAME.fullmatch(name):
         raise TokenInvalid("the token's claims make a name that cannot be used", detail={"name": name[:255]})
     return name

@@ -26,6 +26,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_word(name: str) -> bool:
+    """Whether rules mean somebody else by ``name`` than an identity that is called so."""
+    return name in RESERVED or name.startswith(("@", KEY_IDENTITY))
+
+
 def make_rule(
     who: Sequence[str], repositories: Sequence[str], actions: Sequence[str], *, allow: bool, source: str = ""
 ) -> Rule:
