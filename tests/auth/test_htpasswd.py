@@ -53,6 +53,8 @@ REFUSED = {
     "sid:$6$salt$hash": ("'sid'", "not SHA-512"),
     "carl:rqXexS6ZhobKA": ("'carl'", "not crypt or plain text"),
     "paul:sesame": ("'paul'", "not crypt or plain text"),
+    "dear:$2y$99$" + "a" * 53: ("'dear'", "cost"),
+    "cheap:$2y$03$" + "a" * 53: ("'cheap'", "cost"),
     "nothing": ("whoever is meant", "bcrypt"),
     "anonymous:$2y$04$" + "a" * 53: ("'anonymous'", "meaning of its own"),
     "@dev:$2y$04$" + "a" * 53: ("'@dev'", "no name"),

@@ -212,7 +212,9 @@ def test_bcrypt(prefix: bytes, password: str) -> None:
     assert not verify_password(hashed, f"y{password}")
 
 
-@pytest.mark.parametrize("hashed", ["", "plain", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$x$y"])
+@pytest.mark.parametrize(
+    "hashed", ["", "plain", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$x$y", "$2b$05$" + "z" * 53]
+)
 def test_what_is_no_hash_is_of_no_password(hashed: str) -> None:
     assert not verify_password(hashed, "plain")
 

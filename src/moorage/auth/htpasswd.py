@@ -13,6 +13,7 @@ from moorage.auth.words import check_name
 
 _log = logging.getLogger("moorage.auth")
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+_COSTS: Final = range(4, 32)  # what bcrypt can do
 _PAUSE: Final = 1.0  # seconds between two looks at the file
 _KINDS: Final = (("$apr1$", "MD5"), ("$1$", "MD5"), ("{SHA}", "SHA-1"), ("$5$", "SHA-256"), ("$6$", "SHA-512"))
 
@@ -71,6 +72,10 @@ class Htpasswd:
             if not colon or not found:
                 _refuse(self._file, number, name if colon else "", _kind(hashed))
                 continue
+            cost = int(found[1])
+            if cost not in _COSTS:
+                _refuse(self._file, number, name, f"bcrypt knows no cost of {cost}")
+                continue
             try:
                 check_name(name)
             except ValueError as error:
@@ -78,7 +83,7 @@ class Htpasswd:
                 continue
             if name not in entries:
                 entries[name] = Entry(hashed)
-                costs.append(int(found[1]))
+                costs.append(cost)
         self._entries, self._cost = entries, max(costs)
 
 

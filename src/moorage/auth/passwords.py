@@ -62,7 +62,10 @@ def verify_password(hashed: str, password: str) -> bool:
     if hashed.startswith(_BCRYPT):
         import bcrypt  # noqa: PLC0415
 
-        return bcrypt.checkpw(password.encode()[:_BCRYPT_LONGEST], hashed.encode())
+        try:
+            return bcrypt.checkpw(password.encode()[:_BCRYPT_LONGEST], hashed.encode())
+        except ValueError:  # it only looks like a hash
+            return False
     from argon2 import PasswordHasher  # noqa: PLC0415
     from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415
 
