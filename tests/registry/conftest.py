@@ -2,10 +2,24 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moorage import Registry, open_registry
+from moorage.metadata.sqlite import SQLiteMetadata
+from moorage.spec.errors import DatabaseUnavailable
+
+
+class Away(SQLiteMetadata):
+    """A database that can go away."""
+
+    away = False
+
+    async def transact(self, unit: Any, *arguments: Any, **named: Any) -> Any:
+        if self.away:
+            raise DatabaseUnavailable
+        return await super().transact(unit, *arguments, **named)
 
 
 @pytest.fixture(params=["memory", "filesystem"])

@@ -1,5 +1,6 @@
 """Users, API keys and rules of the metadata, without HTTP."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,7 +15,9 @@ from moorage.auth.passwords import Passwords, verify_password
 from moorage.metadata.access import AlreadyThere, NotThere
 from moorage.spec.actions import Action
 from moorage.spec.errors import Unauthorized
+from moorage.storage.memory import MemoryBlobStore
 from moorage.testing import memory_registry
+from tests.registry.conftest import Away
 
 
 class Time:
@@ -201,6 +204,26 @@ async def test_last_use_is_written_by_and_by(registry: Registry, time: Time) -> 
         time.now += 1
         await keys.authenticate(Credentials(token=secret))
     assert [each.used_at for each in await registry.access.keys()] == [1_000_006.0]
+
+
+async def test_last_use_outlasts_the_database(monkeypatch: pytest.MonkeyPatch, time: Time) -> None:
+    """A database that is away for a while costs no use, and does not end the writing of them, nor the end itself."""
+    monkeypatch.setattr("moorage.registry.access._USES_WRITTEN", 0.01)
+    metadata = Away()
+    async with Registry(MemoryBlobStore(), metadata, clock=time, housekeeping=False) as registry:
+        secret = await registry.access.create_key("ci", ["**:pull"])
+        async with AsyncExitStack() as stack:
+            keys = keys_of(registry)
+            await stack.enter_async_context(keys)
+            metadata.away = True
+            await keys.authenticate(Credentials(token=secret))
+            await asyncio.sleep(0.1)
+            metadata.away = False
+            async with asyncio.timeout(10):
+                while [each.used_at for each in await registry.access.keys()] == [None]:
+                    await asyncio.sleep(0.01)
+            await keys.authenticate(Credentials(token=secret))
+            metadata.away = True
 
 
 async def test_only_the_digest_is_kept(registry: Registry) -> None:

@@ -24,6 +24,7 @@ from moorage.spec.names import fallback_tag
 from moorage.storage.base import new_key
 from moorage.storage.memory import MemoryBlobStore
 from moorage.testing.contract.units import spied
+from tests.registry.conftest import Away
 from tests.support import (
     CONFIG,
     LAYER,
@@ -47,7 +48,7 @@ class Place:
     def __init__(self, **policy: Any) -> None:
         self.now = 1_000_000.0
         self.store = MemoryBlobStore()
-        self.metadata = SQLiteMetadata()
+        self.metadata = Away()
         policy = {
             "collect_grace": GRACE,
             "housekeeping_interval": 3600,
@@ -375,7 +376,7 @@ async def test_turned_off() -> None:
 async def test_sweep_mends_what_older_versions_left(tmp_path: Path) -> None:
     """A root whose facts know nothing of what is referenced is put right by the sweep, without losing anything."""
     place = Place()
-    place.metadata = SQLiteMetadata(tmp_path / "facts.db")
+    place.metadata = Away(tmp_path / "facts.db")
     place.registry = Registry(
         place.store, place.metadata, place.registry.policy, clock=lambda: place.now, housekeeping=False
     )
@@ -532,7 +533,7 @@ async def test_cost_of_one_deletion(images: int) -> None:
 
         place.now += 10 * GRACE
         await place.registry.clean()
-        place.metadata.transact = transact  # type: ignore[method-assign,assignment]
+        place.metadata.transact = transact  # type: ignore[method-assign]
         await place.registry.manifests.delete("a", victim.digest)
         place.metadata.transact = real  # type: ignore[method-assign]
         deleting = len(statements)

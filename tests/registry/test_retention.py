@@ -6,6 +6,7 @@ import pytest
 
 from moorage import Registry
 from moorage.registry.policy import ImmutableTags, RetentionRule
+from moorage.spec.errors import DatabaseUnavailable
 from tests.registry.test_collection import GRACE, Place
 from tests.support import artifact, index
 
@@ -52,6 +53,19 @@ async def test_any_condition_keeps() -> None:
         assert await going(place.registry) == ["long-ago", "new", "old"]
         place.now += 2 * DAY
         assert await going(place.registry) == ["long-ago", "new", "old", "pulled"]
+
+
+async def test_pulls_outlast_the_database() -> None:
+    """What was pulled before the database went away is known when it is back."""
+    async with (place := ruled(RetentionRule(repository="**", keep_pulled_days=3))).registry:
+        await days_of_tags(place, "old", "pulled")
+        await place.registry.manifests.get("a", "pulled", content=False)
+        place.metadata.away = True
+        with pytest.raises(DatabaseUnavailable):
+            await place.registry.clean()
+        place.metadata.away = False
+        await place.registry.clean()
+        assert await going(place.registry) == ["old"]
 
 
 async def test_versions() -> None:

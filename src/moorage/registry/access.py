@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ from moorage.metadata.access import StoredKey, StoredRule
 from moorage.registry.parts import ANONYMOUS, Parts
 from moorage.registry.tasks import end
 from moorage.spec.actions import Action
-from moorage.spec.errors import Unauthorized
+from moorage.spec.errors import RegistryError, Unauthorized
 
 _LATEST: Final = 253_402_300_799.0  # seconds since 1970; the last that a date can tell
 _USES_WRITTEN: Final = 60.0  # seconds between two writings of when keys were last used
+_log = logging.getLogger("moorage.access")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class Keys:
     async def __aexit__(self, *exception: object) -> None:
         if self._writing is not None:
             await end(self._writing)
-        await self.write_uses()
+        await self._write_uses_if_possible()
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
         """Whose key it is; None for what has not the form of a key."""
@@ -226,12 +228,22 @@ class Keys:
         """State when each key was last used since the last time."""
         uses, self._uses = self._uses, {}
         if uses:
-            await self._parts.metadata.transact(facts.note_uses, uses)
+            try:
+                await self._parts.metadata.transact(facts.note_uses, uses)
+            except BaseException:
+                self._uses = uses | self._uses
+                raise
+
+    async def _write_uses_if_possible(self) -> None:
+        try:
+            await self.write_uses()
+        except RegistryError as error:
+            _log.warning("when keys were last used cannot be written: %s", error)
 
     async def _keep_writing(self) -> None:
         while True:
             await asyncio.sleep(_USES_WRITTEN)
-            await self.write_uses()
+            await self._write_uses_if_possible()
 
 
 class StoredRules:

@@ -58,8 +58,12 @@ async def note_pulls(parts: Parts) -> None:
     """State when manifests were last pulled; on the way of a pull this is only remembered."""
     pulled, parts.pulled = parts.pulled, {}
     rows = [(*which, at) for which, at in pulled.items()]
-    for start in range(0, len(rows), _PULLS):
-        await parts.metadata.transact(retention.note_pulls, rows[start : start + _PULLS])
+    try:
+        for start in range(0, len(rows), _PULLS):
+            await parts.metadata.transact(retention.note_pulls, rows[start : start + _PULLS])
+    except BaseException:
+        parts.pulled = pulled | parts.pulled
+        raise
 
 
 async def clean(parts: Parts) -> None:
