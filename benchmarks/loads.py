@@ -65,6 +65,11 @@ class Work:
         return []
 
     @classmethod
+    def leaves(cls, scale: Scale) -> list[int]:
+        """The sizes of the files in which a registry may keep what was written."""
+        return cls.writes(scale)
+
+    @classmethod
     def moved(cls, scale: Scale) -> int:
         """Bytes of content that one operation moves."""
         return sum(cls.writes(scale))

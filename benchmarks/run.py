@@ -170,7 +170,7 @@ async def run_load(load: type[Work], peers: Sequence[Peer], stage: Stage) -> lis
             for stand in stands:
                 if stand.result.failure is None and (counted or not stand.slow(scale)):
                     if load.forgets:
-                        forget(stand.root, load.writes(scale))
+                        forget(stand.root, load.leaves(scale))
                     with failing(stand.result):
                         stand.result.samples.append(await stand.sample(scale.seconds))
                     if load.writes(scale):

@@ -72,6 +72,10 @@ class BlobPatchLarge(BlobPatch):
 
 
 class BlobChunks(BlobPush):
+    @classmethod
+    def leaves(cls, scale: Scale) -> list[int]:
+        return [size := int(getattr(scale, cls.size)), scale.chunk, size % scale.chunk]
+
     async def push(self, wire: Wire, blob: Blob) -> None:
         await self.verbs.chunks(wire, REPOSITORY, blob, self.scale.chunk)
 

@@ -21,7 +21,7 @@ class TestFilesystem(BlobStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[BlobStore]:
         yield FilesystemBlobStore(tmp_path / "made" / "blobs")
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []  # also what the store would not list
+        assert list(tmp_path.glob("made/blobs/*/*")) == []  # also what the store would not list
 
 
 class TestSharedFilesystem(SharedBlobStoreContract):

@@ -169,5 +169,5 @@ class Client(Pusher):
         random = self.random
         if random.random() < 0.2:
             random = type(random)(f"content {self.turn} {random.randrange(12)}")
-        most = random.choices((0, 4_000, 64_000, 600_000, 3_000_000), (1, 60, 29, 8, 2))[0]
+        most = random.choices((0, 4_000, 64_000, 600_000, 12_000_000), (1, 60, 29, 8, 2))[0]
         return random.randbytes(random.randint(2, most) if most else 0)

@@ -1,6 +1,8 @@
 """Bytes in files.
 
-    <root>/ab/ab12cd…      one file an object, named by its key; folders are made when first needed
+    <root>/ab/ab12cd…             one file an object, named by its key; folders are made when first needed
+    <root>/ab/ab34ef…/<start>     an object composed of large parts is a folder of hard links to their files, each
+                                  named by where it starts (16 hexadecimal digits): nothing is copied
 
 There is no temporary name and no rename: nothing reads a key before a fact names it, and that happens only after
 the file and its folder are synced. A crash leaves at most a file that no fact names.
@@ -9,9 +11,12 @@ the file and its folder are synced. A crash leaves at most a file that no fact n
 import asyncio
 import errno
 import os
+import stat
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Self, TypeVar, TypeVarTuple
 
@@ -28,6 +33,10 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 _COPIED: Final = 64 * 1024 * 1024
 _NOT_COPIED: Final = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP)  # not by this kernel or file system
+_LINKED: Final = (
+    1024 * 1024
+)  # bytes of a part, on average, from which on it is not copied: each costs readers an open
+_NOT_LINKED: Final = (errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EXDEV, errno.ENOTSUP)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -150,9 +159,13 @@ class FilesystemBlobStore:
     async def read(self, key: Key, start: int = 0, stop: int | None = None) -> AsyncGenerator[Piece]:
         file = os.open(f"{self._folder}/{key}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            end = os.fstat(file).st_size
-            if stop is not None:
-                end = min(stop, end)
+            status = os.fstat(file)
+            if stat.S_ISDIR(status.st_mode):
+                async with aclosing(self._read_parts(key, start, sys.maxsize if stop is None else stop)) as pieces:
+                    async for each in pieces:
+                        yield each
+                return
+            end = status.st_size if stop is None else min(stop, status.st_size)
             while start < end:
                 size = PIECE if end - start > _WHOLE else end - start
                 piece: Piece | None = _read_hot(file, start, size)
@@ -165,18 +178,31 @@ class FilesystemBlobStore:
         finally:
             os.close(file)
 
+    async def _read_parts(self, key: Key, start: int, stop: int) -> AsyncGenerator[Piece]:
+        names = sorted(await self._in_thread(os.listdir, self._path(key)))
+        begins = [int(name, 16) for name in names]
+        for name, begin, end in zip(names, begins, [*begins[1:], sys.maxsize], strict=True):
+            if begin <= start < end:  # else it comes before them, or what comes before it is cut short
+                async with aclosing(self.read(f"{key}/{name}", start - begin, min(stop, end) - begin)) as pieces:
+                    async for piece in pieces:
+                        start += len(piece)
+                        yield piece
+
     async def size(self, key: Key) -> int:
-        return self._path(key).stat().st_size
+        path = self._path(key)
+        if path.is_dir():
+            return await self._in_thread(_size_of_parts, path)
+        return path.stat().st_size
 
     async def compose(self, keys: Sequence[Key]) -> Key:
         if len(keys) == 1:
             return keys[0]
         into = new_key()
-        await self._in_thread(_join, [self._path(key) for key in keys], self._path(into))
+        await self._in_thread(_compose, [self._path(key) for key in keys], self._path(into))
         return into
 
     async def delete(self, keys: Sequence[Key]) -> None:
-        await self._in_thread(_unlink, [self._path(key) for key in keys])
+        await self._in_thread(_remove, [self._path(key) for key in keys])
 
     async def list(self, prefix: str = "") -> AsyncIterator[Key]:
         for folder in sorted(await self._in_thread(os.listdir, self.root)):
@@ -223,6 +249,37 @@ def _write_all(file: int, pieces: list[bytes]) -> None:
             left[0] = left[0][count:]
 
 
+def _compose(paths: Sequence[Path], into: Path) -> None:
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    sizes = [file.stat().st_size for file in files]
+    if sum(sizes) >= _LINKED * len(files):
+        try:
+            _link(files, sizes, into)
+        except OSError as error:
+            if error.errno not in _NOT_LINKED:
+                raise
+        else:
+            return
+    _join(files, into)
+
+
+def _link(files: Sequence[Path], sizes: Sequence[int], into: Path) -> None:
+    _make_folder(into)
+    try:
+        with _translated():
+            for file, size, start in zip(files, sizes, accumulate(sizes, initial=0), strict=False):
+                if size:
+                    os.link(file, into / f"{start:016x}")
+            _sync_folder(into)
+    except BaseException:
+        _remove([into])
+        raise
+
+
+def _size_of_parts(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def _join(paths: Sequence[Path], into: Path) -> None:
     file = _File(into)
     try:
@@ -250,9 +307,15 @@ def _copy(path: Path, target: int) -> None:
         os.close(source)
 
 
-def _unlink(paths: Sequence[Path]) -> None:
+def _remove(paths: Sequence[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+            continue
+        with suppress(FileNotFoundError):  # somebody else removes it
+            for file in path.iterdir():
+                file.unlink(missing_ok=True)
+            path.rmdir()
 
 
 def _make_folder(folder: Path) -> None:

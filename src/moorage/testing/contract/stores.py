@@ -241,8 +241,38 @@ class BlobStoreContract:
         await store.delete([whole])
 
     @with_store
+    async def test_ranges_of_what_was_composed(self, store: BlobStore) -> None:
+        """Wherever they start and stop: the parts cannot be seen."""
+        contents = [noise(2 * MIB), noise(MIB + 3), b"", noise(3 * MIB - 1)]
+        parts = [await put(store, each) for each in contents]
+        key, content = await store.compose(parts), b"".join(contents)
+        await store.delete(parts)
+        marks = [0, 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 3 * MIB + 2, 3 * MIB + 3, 3 * MIB + 4, 6 * MIB + 2, 7 * MIB]
+        for start in marks:
+            assert same(await get(store, key, start), content[start:]), start
+            for stop in marks:
+                if start <= stop:
+                    assert same(await get(store, key, start, stop), content[start:stop]), (start, stop)
+        await store.delete([key])
+
+    @with_store
+    async def test_composing_what_was_composed(self, store: BlobStore) -> None:
+        """It is a part as any other, and none of them is needed any more."""
+        contents = [noise(2 * MIB), noise(3 * MIB), noise(MIB), b"end"]
+        one, two, three, four = [await put(store, each) for each in contents]
+        inner = await store.compose([one, two])
+        middle = await store.compose([three, inner])
+        outer = await store.compose([middle, four])
+        await store.delete([one, two, three, four, inner, middle])
+        assert await keys(store) == {outer}
+        expected = contents[2] + contents[0] + contents[1] + contents[3]
+        assert await store.size(outer) == len(expected)
+        assert same(await get(store, outer), expected)
+        await store.delete([outer])
+
+    @with_store
     async def test_composing_what_is_absent(self, store: BlobStore) -> None:
-        key = await put(store, b"there")
+        key = await put(store, noise(5 * MIB))
         for wanted in ([key, new_key()], [new_key(), key]):
             with pytest.raises(FileNotFoundError):
                 await store.compose(wanted)
@@ -263,12 +293,22 @@ class BlobStoreContract:
         await store.delete(many)
         assert await keys(store) == {kept}
         await asyncio.gather(*(store.delete([kept]) for _ in range(8)))
+        parts = [await put(store, noise(MIB)) for _ in range(8)]
+        whole = await store.compose(parts)
+        await asyncio.gather(*(store.delete([whole, *parts]) for _ in range(8)))
+        assert await is_absent(store, whole)
 
     @with_store
     async def test_a_delete_overtakes_a_read(self, store: BlobStore) -> None:
         """The reader gets the right bytes, as many as there were, or ``FileNotFoundError``; never others."""
-        content = noise(3 * MIB)
-        key = await put(store, content)
+        contents = [noise(3 * MIB), noise(3 * MIB), noise(3 * MIB)]
+        parts = [await put(store, each) for each in contents]
+        whole = await store.compose(parts)
+        await self._overtaken(store, parts[1], contents[1])
+        await store.delete(parts)
+        await self._overtaken(store, whole, b"".join(contents))
+
+    async def _overtaken(self, store: BlobStore, key: Key, content: bytes) -> None:
         async with aclosing(store.read(key)) as reading:
             read = bytes(await anext(reading))
             await store.delete([key])
