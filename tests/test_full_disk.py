@@ -149,20 +149,34 @@ async def test_no_room_for_bytes(disk: SmallDisk, server: Server) -> None:
 
 async def test_no_room_to_join(disk: SmallDisk, server: Server) -> None:
     """A closing PUT whose last bytes fit, but not the whole blob, leaves nothing; the session stays as it was."""
+    chunks, last = [random.randbytes(500_000) for _ in range(8)], random.randbytes(200_000)
+    whole = b"".join([*chunks, last])
+    async with Connection(server.host) as client:
+        session = (await client.request("POST", "/v2/full/blobs/uploads/")).headers["location"]
+        for chunk in chunks:
+            assert (await client.request("PATCH", session, chunk)).status == 202
+        before = disk.objects()
+        disk.fill(spare=2 * MEBIBYTE)
+        put = f"{session}?digest={digest_of(whole)}"
+        assert_full(await client.request("PUT", put, last))
+        assert (await client.request("GET", session)).headers["range"] == f"0-{4_000_000 - 1}"
+        left = disk.objects()
+        disk.free()
+        assert (await client.request("PUT", put, last)).status == 201
+        assert (await client.request("GET", f"/v2/full/blobs/{digest_of(whole)}")).body == whole
+    assert left == before
+
+
+async def test_large_chunks_need_no_more_room(disk: SmallDisk, server: Server) -> None:
+    """They become the blob where they are."""
     first, last = random.randbytes(4 * MEBIBYTE), random.randbytes(200_000)
     async with Connection(server.host) as client:
         session = (await client.request("POST", "/v2/full/blobs/uploads/")).headers["location"]
         assert (await client.request("PATCH", session, first)).status == 202
-        before = disk.objects()
         disk.fill(spare=2 * MEBIBYTE)
         put = f"{session}?digest={digest_of(first + last)}"
-        assert_full(await client.request("PUT", put, last))
-        assert (await client.request("GET", session)).headers["range"] == f"0-{len(first) - 1}"
-        left = disk.objects()
-        disk.free()
         assert (await client.request("PUT", put, last)).status == 201
         assert (await client.request("GET", f"/v2/full/blobs/{digest_of(first + last)}")).body == first + last
-    assert left == before
 
 
 async def test_no_room_for_facts(disk: SmallDisk, server: Server) -> None:
