@@ -4,7 +4,6 @@ import getpass
 import os
 import re
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -112,7 +111,7 @@ async def create_key(
 ) -> None:
     """Make an API key and print it. It is shown this once."""
     async with _opened(settings) as registry:
-        until = None if expires is None else time.time() + _duration(expires)
+        until = None if expires is None else registry.clock() + _duration(expires)
         made = await registry.access.create_key(name, scope, acts_as=acts_as, expires_at=until, actor=_actor())
         print(made)  # noqa: T201
 

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import httpx
 
-from tests.buckets import Engine, free_port
+from tests.buckets import free_port
 from tests.clients.kit import tool
 from tests.postgres import Databases
 from tests.server import Server, administer, as_environment
@@ -47,11 +48,17 @@ class Nodes:
         return self.command("check", "--full")
 
 
+class Places(Protocol):
+    """What gives places for bytes: the settings by name of one that nothing was written to."""
+
+    def place(self) -> Mapping[str, Any]: ...
+
+
 @contextmanager
 def nodes(
     folder: Path,
     postgres: Databases,
-    bucket: Engine,
+    bucket: Places,
     count: int = COUNT,
     *,
     ahead: Mapping[int, str] | None = None,

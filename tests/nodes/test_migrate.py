@@ -19,7 +19,6 @@ from typing import Any
 import httpx
 import pytest
 
-from moorage import Settings
 from moorage.build import store_of
 from moorage.config import load
 from tests.buckets import Engine
@@ -64,10 +63,9 @@ class Side:
 
     def objects(self) -> int:
         """How many are in its place for bytes."""
-        settings: Settings = load(arguments=self.described)
 
         async def count() -> int:
-            async with store_of(settings) as store:
+            async with store_of(load(arguments=self.described)) as store:
                 return len([key async for key in store.list()])
 
         return asyncio.run(count())

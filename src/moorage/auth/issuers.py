@@ -170,7 +170,14 @@ class Issuers:
         options, keys = self._issuers.get(issuer or "", (None, None))
         if options is None or keys is None or (options.decides and not bearer):
             return None
-        claims = verify(token, await keys.candidates(kid), kid=kid, issuer=options.issuer, audience=options.audience)
+        claims = verify(
+            token,
+            await keys.candidates(kid),
+            kid=kid,
+            issuer=options.issuer,
+            audience=options.audience,
+            now=self._clock(),
+        )
         identity = identity_of(claims, options)
         self._remembered.keep(token, identity, self._clock(), float(claims["exp"]))
         return identity

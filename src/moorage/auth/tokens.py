@@ -12,6 +12,7 @@ from moorage.spec.errors import TokenInvalid
 LONGEST: Final = 16 * 1024  # characters
 LEEWAY: Final = 10  # seconds that two clocks may differ by
 _REQUIRED: Final = ["iss", "aud", "exp"]
+_TIMES: Final = ("exp", "nbf", "iat")
 _FORM: Final = re.compile(r"eyJ[\w-]*\.[\w-]*\.[\w-]*", re.ASCII)  # its head is a JSON object
 
 
@@ -47,12 +48,13 @@ def verify(
     kid: str | None,
     issuer: str,
     audience: Sequence[str],
+    now: float,
     required: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The claims of a token that one of ``keys`` signed for one of ``audience``; raises ``TokenInvalid``.
 
     The algorithm is that of the key, whatever the token says of it. ``iss``, ``aud``, ``exp`` and ``required`` must
-    be there; ``nbf`` and ``iat``, where they are, must not be to come.
+    be there; ``nbf`` and ``iat``, where they are, must not be to come at ``now`` (seconds since 1970).
     """
     tried = candidates(keys, kid)
     for key in tried:
@@ -63,15 +65,32 @@ def verify(
                 algorithms=[key.algorithm],
                 audience=list(audience),
                 issuer=issuer,
-                leeway=LEEWAY,
-                options={"require": [*_REQUIRED, *required]},
+                options={
+                    "require": [*_REQUIRED, *required],
+                    "verify_exp": False,  # by the machine's clock, that would be
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
             )
+            _check_times(claims, now)
         except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
             continue
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             _refuse(error)
         return claims
     raise TokenInvalid("the token's signature is not valid" if tried else "the token is signed by an unknown key")
+
+
+def _check_times(claims: dict[str, Any], now: float) -> None:
+    """RFC 7519 section 4.1, by the registry's time, which the machine's clock need not show."""
+    try:
+        times = {name: int(claims[name]) for name in _TIMES if claims.get(name) is not None}
+    except (TypeError, ValueError, OverflowError):
+        raise jwt.DecodeError from None
+    if times.pop("exp") <= now - LEEWAY:
+        raise jwt.ExpiredSignatureError
+    if any(each > now + LEEWAY for each in times.values()):
+        raise jwt.ImmatureSignatureError
 
 
 _WORDS: Final[tuple[tuple[type[Exception], str], ...]] = (

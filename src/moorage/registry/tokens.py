@@ -220,6 +220,7 @@ class Tokens:
             kid=kid or "",
             issuer=self.options.service,
             audience=(self.options.service,),
+            now=self._clock(),
             required=_REQUIRED,
         )
         known = _Known(_identity(claims))
