@@ -11,6 +11,8 @@ import pytest
 from moorage.storage.base import BlobStore, Key
 from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.testing.contract.driving import get, keys, noise, put, same
+from tests.server import CI
+from tests.torture.ground import disk, why_no_disk
 
 MIB = 1024 * 1024
 
@@ -103,6 +105,25 @@ def test_a_link_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         assert await keys(store) == set(parts)
 
     in_folder(tmp_path, test)
+
+
+@pytest.mark.parametrize("sizes", [(5 * MIB,), (300_000,) * 7, (2 * MIB,) * 3], ids=["written", "copied", "linked"])
+def test_a_power_cut_takes_nothing(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    """What was composed is durable by itself, also where the facts are on another disk."""
+    if why := why_no_disk():
+        pytest.fail(why) if CI else pytest.skip(why)
+    contents, made = [noise(size) for size in sizes], list[Key]()
+
+    async def write(store: BlobStore) -> None:
+        made.append(await store.compose([await put(store, each) for each in contents]))
+
+    async def read(store: BlobStore) -> None:
+        assert same(await get(store, made[0]), b"".join(contents))
+
+    with disk(tmp_path) as ground:
+        in_folder(ground.folder / "blobs", write)
+        ground.cut_unused()
+        in_folder(ground.folder / "blobs", read)
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,23 @@ class Disk:
         self._image = image
 
     def cut(self, server: Server) -> None:
+        self._lose()
+        server.kill()
+        self._return()
+
+    def cut_unused(self) -> None:
+        """Cut its power where nothing has a file open on it."""
+        self._lose()
+        self._return()
+
+    def _lose(self) -> None:
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG_FLUSH))
         finally:
             os.close(descriptor)
-        server.kill()
+
+    def _return(self) -> None:
         unmount(self.folder)
         self.mount()
 
