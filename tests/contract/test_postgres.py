@@ -155,6 +155,19 @@ class TestOthers:
         assert [before for before, _ in moves] == [None, *(after for _, after in moves[:-1])]
         assert moves[-1][1] == stored.digest
 
+    async def test_a_push_of_what_is_collected_meanwhile(self, database: str) -> None:
+        """A collection that looked before the push and deletes after it fails: somebody was told that it is there."""
+        async with metadata(database) as facts:
+            await facts.transact(blobs.add, "old", DIGEST, 7, "old key", CHANGE)
+            with psycopg.connect(database) as collection:
+                collection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+                collection.execute("DELETE FROM repository_blobs WHERE digest = %s", [DIGEST])
+                await facts.transact(blobs.add, "new", DIGEST, 7, "new key", CHANGE)
+                unheld = "NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest)"
+                with pytest.raises(psycopg.errors.SerializationFailure):
+                    collection.execute(f"DELETE FROM blobs b WHERE digest = %s AND {unheld}", [DIGEST])
+            assert (await blobs.find(facts, "new", DIGEST)).key == "old key"
+
     async def test_it_gives_up_after_a_while(self, database: str) -> None:
         """A unit that loses each time ends with 503 and without a change."""
 

@@ -94,6 +94,8 @@ def added(
     again = not answers[0]
     if again:
         yield from later("doom", key, change.at)
+        # PostgreSQL counts the conflict of an INSERT as no read; unread, a collection could delete it beside us.
+        yield from later("blob_of_digest", digest)
     for (damaged,) in answers[1]:
         yield from later("doom", damaged, change.at)
         yield from change.record("blob.repair", repository, digest=digest)
