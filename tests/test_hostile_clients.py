@@ -206,7 +206,7 @@ def test_open_files_suffice(tmp_path: Path) -> None:
         ]
         before = sockets(server)
         with ExitStack() as stack:
-            told = open_and_count(server, (400 - 128) // 2 // 2, stack)
+            told = open_and_count(server, (400 - 128) // 3 // 2, stack)
             assert told.startswith(b"HTTP/1.1 429 ")
         eventually(lambda: sockets(server) == before, "they are closed")
         digest = digest_of(LARGE)

@@ -253,7 +253,7 @@ def _limits(settings: Settings) -> Limits:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files = _FILES if most == resource.RLIM_INFINITY else most
     limits = settings.limits()
-    connections = limits.connections or max(1, (files - _OTHER_FILES) // 2)
+    connections = limits.connections or max(1, (files - _OTHER_FILES) // 3)
     return replace(
         limits,
         connections=connections,

@@ -1,7 +1,7 @@
 """Blobs; spec "Pulling blobs", "Mounting a blob from another repository", "Deleting Blobs"."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from moorage.metadata import blobs as facts
 from moorage.metadata.base import Query
@@ -11,7 +11,7 @@ from moorage.spec import digest as digests
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobUnknown, RegistryError
 from moorage.spec.names import check_new
-from moorage.storage.base import Key, Piece, in_tree
+from moorage.storage.base import Key, Piece, Stretch, in_tree
 
 _HOLDERS = 100
 _SMALL = 16 * 1024  # bytes of a blob that stays in memory once it was read: configs, signatures
@@ -83,6 +83,23 @@ class Blobs:
             self._right.clear()
         self._right.add(blob.key)
         yield last
+
+    async def send(self, blob: StoredBlob, start: int, stop: int) -> AsyncGenerator[Piece | Stretch]:
+        """As ``read``, but what lies in one file is given as such, to be sent before the next is asked for."""
+        stretch = None
+        if not in_tree(blob.key):
+            with suppress(FileNotFoundError):  # of which ``read`` knows what to make
+                stretch = self._parts.store.stretch(blob.key, start, min(stop, blob.size))
+        if stretch is not None:
+            with stretch:
+                if not stretch.at_hand():
+                    await stretch.fetch()  # a disk that fails does so before the answer begins
+                yield stretch
+            start = stretch.position  # the file was cut short if that is not its end
+        if start < stop:
+            async with aclosing(self.read(blob, start, stop)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def _read(self, blob: StoredBlob, position: int, end: int) -> AsyncGenerator[Piece]:
         try:

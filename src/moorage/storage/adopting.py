@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Self
 
 from moorage.spec.errors import StorageUnavailable
-from moorage.storage.base import BlobStore, Key, Piece, Writer, in_tree
+from moorage.storage.base import BlobStore, Key, Piece, Stretch, Writer, in_tree
 from moorage.storage.trees import Tree, data_path, storage_place
 
 
@@ -53,6 +53,9 @@ class AdoptingBlobStore:
         async with aclosing(source) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def stretch(self, key: Key, start: int, stop: int) -> Stretch | None:
+        return None if in_tree(key) else self._own.stretch(key, start, stop)
 
     async def size(self, key: Key) -> int:
         if not in_tree(key):

@@ -1,4 +1,4 @@
-"""What a place for bytes must do: seven verbs over keys. ``moorage.testing.contract`` holds each backend to it.
+"""What a place for bytes must do: eight verbs over keys. ``moorage.testing.contract`` holds each backend to it.
 
 Bytes are immutable, and a key is never used twice: each write makes its own (``new_key``), even for content that
 is already there. So deleting an old object can never hit a new one.
@@ -39,6 +39,34 @@ class Writer(Protocol):
         """Append ``pieces`` in order. Raises ``StorageFull`` when there is no room."""
 
 
+class Stretch(Protocol):
+    """Bytes that follow each other in an open file, which the kernel can send without giving them to us.
+
+    ``position`` is that of the next byte in the file, ``stop`` exclusive. Files are closed when the context is left.
+    """
+
+    position: int
+    stop: int
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+    def into(self, socket: int) -> int:
+        """Send into ``socket`` from now on, under another descriptor: the answer, closed when the context is left."""
+
+    def at_hand(self) -> bool:
+        """Whether what is at ``position`` can be had without waiting for a disk."""
+
+    async def fetch(self) -> None:
+        """Wait until it can."""
+
+    def send(self) -> int:
+        """Send a piece, as many bytes of it as there is room for: how many. 0 where the file ends before ``stop``.
+
+        Raises ``BlockingIOError`` where there is no room, ``ConnectionError`` where nobody reads any more.
+        """
+
+
 class BlobStore(Protocol):
     """Immutable objects under keys. Every verb is mandatory; an absent key raises ``FileNotFoundError``."""
 
@@ -52,6 +80,12 @@ class BlobStore(Protocol):
         """The bytes from ``start`` up to ``stop`` (exclusive; None: the end) in pieces of any size.
 
         Ends early, without an error, if the object is shorter: the caller counts.
+        """
+
+    def stretch(self, key: Key, start: int, stop: int) -> Stretch | None:
+        """The bytes from ``start`` up to ``stop`` (exclusive) in a file; None where only ``read`` should serve.
+
+        None, too, where there are not as many.
         """
 
     async def size(self, key: Key) -> int:

@@ -22,13 +22,13 @@ from typing import Final, Self, TypeVar, TypeVarTuple
 
 from moorage.spec.errors import StorageFull
 from moorage.storage.base import Key, Piece, new_key
+from moorage.storage.stretch import NOWAIT, FileStretch
 
 PIECE: Final = 256 * 1024
 _WHOLE: Final = 1024 * 1024  # what is not longer is read at once: the kernel takes it at once, too
 _HELD: Final = 128 * 1024  # a smaller object is written, synced and closed in one visit to a thread
 _MOST_PIECES: Final = 512  # below every system's limit for one gathered write
 _THREADS: Final = 16
-_NOWAIT: Final = getattr(os, "RWF_NOWAIT", None)
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 _COPIED: Final = 64 * 1024 * 1024
@@ -188,6 +188,16 @@ class FilesystemBlobStore:
                         start += len(piece)
                         yield piece
 
+    def stretch(self, key: Key, start: int, stop: int) -> FileStretch | None:
+        if stop - start <= _WHOLE:
+            return None
+        file = os.open(f"{self._folder}/{key}", os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(file)
+        if stat.S_ISREG(status.st_mode) and stop <= status.st_size:
+            return FileStretch(file, start, stop, self._threads)
+        os.close(file)
+        return None
+
     async def size(self, key: Key) -> int:
         path = self._path(key)
         if path.is_dir():
@@ -223,11 +233,11 @@ class FilesystemBlobStore:
 
 def _read_hot(file: int, start: int, size: int) -> bytearray | None:
     """What of ``size`` bytes is in the page cache, or None if that can't be had without waiting."""
-    if _NOWAIT is None:
+    if NOWAIT is None:
         return None
     piece = bytearray(size)
     try:
-        count = os.preadv(file, [piece], start, _NOWAIT)
+        count = os.preadv(file, [piece], start, NOWAIT)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
             return None

@@ -14,6 +14,7 @@ import msgspec
 from moorage.auth.base import Certificate
 from moorage.spec import headers as rules
 from moorage.spec.errors import ClientDisconnected, RegistryError, RequestMalformed, Unauthorized
+from moorage.storage.base import Stretch
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Part = bytes | bytearray | Stretch  # of an answer's body
 
 JSON: Final = "application/json"
 CERTIFICATE: Final = "moorage.certificate"  # the scope's extension in which a transport states the client's
@@ -41,7 +43,7 @@ class Response:
     status: int = 200
     headers: list[Header] = field(default_factory=list)
     body: bytes = b""
-    stream: AsyncGenerator[bytes | bytearray] | None = None
+    stream: AsyncGenerator[Part] | None = None
     close: bool = False
 
     def add(self, name: str, value: str) -> None:
@@ -96,6 +98,11 @@ class Request(ABC):
     def certificate(self) -> Certificate | None:
         """The client's, where it showed one and TLS found it right."""
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether parts of the answer's body may be stretches of files."""
+        return False
+
     @abstractmethod
     async def receive(self) -> bytes:
         """The next piece of the body, empty only if there is none, with ``ended`` after the last one.
@@ -104,11 +111,11 @@ class Request(ABC):
         """
 
     @abstractmethod
-    async def begin(self, response: Response, body: bytes | bytearray, *, more: bool) -> None:
+    async def begin(self, response: Response, body: Part, *, more: bool) -> None:
         """Send the head of ``response`` and the first of its body, or all of it; waits for a slow client."""
 
     @abstractmethod
-    async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
+    async def go_on(self, body: Part, *, more: bool) -> None:
         """Send a further piece. Raises ``ClientDisconnected`` when nobody reads any more."""
 
     def check(self) -> None:
@@ -227,13 +234,13 @@ class ASGIRequest(Request):
         body: bytes = message.get("body", b"")
         return body
 
-    async def begin(self, response: Response, body: bytes | bytearray, *, more: bool) -> None:
+    async def begin(self, response: Response, body: Part, *, more: bool) -> None:
         self.started = True
         headers = [*response.headers, (b"connection", b"close")] if response.close else response.headers
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
-    async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
+    async def go_on(self, body: Part, *, more: bool) -> None:
         if more and self._gone is None:
             self._gone = asyncio.ensure_future(self._disconnected())
         if self._gone is not None and self._gone.done():

@@ -17,6 +17,7 @@ import httptools
 from moorage.auth.base import Certificate
 from moorage.auth.certificates import certificate_of
 from moorage.spec.errors import (
+    ClientDisconnected,
     HeadTimeout,
     HeadTooLarge,
     RegistryError,
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self.draining = False
         self.writable: asyncio.Future[None] | None = None  # where the client reads too slowly
         self.sent = 0  # pieces of answers
+        self.sending = False  # what waits for the client is in a file
         self.heard = shared.now  # when the client last sent something, or was last waited for
         self.begun: float | None = None  # since when a head is on its way
         self._head_size = 0
@@ -112,6 +114,17 @@ class Connection(asyncio.Protocol):
         writable, self.writable = self.writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
+
+    async def flush(self) -> None:
+        """Return when the kernel has everything; raises ``ClientDisconnected`` when nobody reads any more."""
+        self.transport.set_write_buffer_limits(0)
+        try:
+            if self.writable is not None:
+                await self.writable
+        finally:
+            self.transport.set_write_buffer_limits(_UNSENT)
+        if self.lost or self.transport.is_closing():
+            raise ClientDisconnected
 
     def data_received(self, data: bytes) -> None:
         if self._lingers is not None:

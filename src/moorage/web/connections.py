@@ -90,7 +90,7 @@ class Connections:
     def stalled(self, connection: Connection, now: float) -> bool:
         """Whether an answer waits for its reader, who took nothing of it for longer than is allowed."""
         waiting = connection.transport.get_write_buffer_size()
-        if not waiting:
+        if not (waiting or connection.sending):
             self._progress.pop(connection, None)
             return False
         state = waiting, connection.sent, _unacknowledged(connection.transport)

@@ -9,10 +9,10 @@ from moorage.spec import headers as rules
 from moorage.spec.digest import Digest
 from moorage.spec.headers import Span
 from moorage.spec.preconditions import Precondition
-from moorage.web.asgi import Request, Response
+from moorage.web.asgi import Part, Request, Response
 
 _PLAIN_RANGE: Final = re.compile(rb"bytes=\d*-\d*")
-Reader = Callable[[int, int], AsyncGenerator[bytes | bytearray]]
+Reader = Callable[[int, int], AsyncGenerator[Part]]
 
 
 def content_response(request: Request, digest: Digest, size: int, media_type: str, read: Reader | bytes) -> Response:
@@ -74,7 +74,7 @@ def _describe(response: Response, media_type: str, length: int) -> None:
     response.headers += [(b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % length)]
 
 
-async def _pieces(read: Reader | bytes, start: int, stop: int) -> AsyncGenerator[bytes | bytearray]:
+async def _pieces(read: Reader | bytes, start: int, stop: int) -> AsyncGenerator[Part]:
     if isinstance(read, bytes):
         yield read[start:stop]
         return
@@ -92,7 +92,7 @@ def _several(response: Response, spans: list[Span], size: int, media_type: str, 
     end = f"\r\n--{boundary}--\r\n"
     length = sum(map(len, heads)) + sum(stop - start for start, stop in spans) + len(end)
 
-    async def parts() -> AsyncGenerator[bytes | bytearray]:
+    async def parts() -> AsyncGenerator[Part]:
         for head, (start, stop) in zip(heads, spans, strict=True):
             yield head.encode("latin-1")
             async for piece in _pieces(read, start, stop):

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Final
 
 from moorage.auth.base import Certificate
 from moorage.spec.errors import ClientDisconnected
-from moorage.web.asgi import Request, Response
+from moorage.web.asgi import Part, Request, Response
 from moorage.web.heads import head_of
+from moorage.web.stretches import CAN_SEND, send_stretch
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,6 +60,10 @@ class ConnectionRequest(Request):
     def certificate(self) -> Certificate | None:
         return self._connection.certificate
 
+    @property
+    def sends_files(self) -> bool:
+        return CAN_SEND and self._connection.scheme == "http"
+
     def arrived(self, piece: bytes) -> None:
         """Take a piece of the body from the connection."""
         if self._pieces is None:
@@ -99,7 +104,7 @@ class ConnectionRequest(Request):
         self._connection.regulate()
         return piece
 
-    async def begin(self, response: Response, body: bytes | bytearray, *, more: bool) -> None:
+    async def begin(self, response: Response, body: Part, *, more: bool) -> None:
         connection = self._connection
         if connection.lost:
             raise ClientDisconnected
@@ -107,6 +112,11 @@ class ConnectionRequest(Request):
             self.keep_alive = False
         head, length = head_of(response, connection.shared.date, self.keep_alive)
         self.started = True
+        if not isinstance(body, bytes | bytearray):
+            self._left = length
+            connection.transport.write(head)
+            await self.go_on(body, more=more)
+            return
         if len(body) > _JOINED:
             connection.transport.writelines([head, body])
         else:
@@ -115,10 +125,13 @@ class ConnectionRequest(Request):
         if connection.writable is not None:
             await connection.writable
 
-    async def go_on(self, body: bytes | bytearray, *, more: bool) -> None:
+    async def go_on(self, body: Part, *, more: bool) -> None:
         connection = self._connection
         if connection.lost or connection.transport.is_closing():
             raise ClientDisconnected
+        if not isinstance(body, bytes | bytearray):
+            self._left -= await send_stretch(connection, body)
+            return
         self._left -= len(body)
         if self._left < 0 or (self._left and not more):
             raise RuntimeError(f"the body of an answer differs from its Content-Length by {-self._left} bytes")

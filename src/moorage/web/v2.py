@@ -71,13 +71,12 @@ async def base(call: Call) -> Response:  # noqa: ARG001  every row has the same 
 
 async def get_blob(call: Call) -> Response:
     blob = await call.registry.blobs.get(call.repository, call.reference)
-    content = call.registry.blobs.at_hand(blob)
-    response = content_response(
-        call.request, blob.digest, blob.size, _BLOB_TYPE, content or partial(call.registry.blobs.read, blob)
-    )
+    blobs = call.registry.blobs
+    read = partial(blobs.send if call.request.sends_files else blobs.read, blob)
+    response = content_response(call.request, blob.digest, blob.size, _BLOB_TYPE, blobs.at_hand(blob) or read)
     if response.stream is None or not served_elsewhere(call.request):
         return response
-    url = await call.registry.blobs.url(blob)
+    url = await blobs.url(blob)
     if url is None or _less_secure(call, url):
         return response
     return empty(307, [("Location", url), ("Docker-Content-Digest", blob.digest)])

@@ -3,6 +3,7 @@
 # ruff: noqa: S101  an assert is what a test is made of
 import asyncio
 import hashlib
+import socket
 import urllib.request
 from contextlib import aclosing
 from typing import ClassVar
@@ -18,7 +19,7 @@ SIZES = [0, 1, 4095, 128 * KIB, 128 * KIB + 1, 256 * KIB, 3 * MIB + 17]
 
 
 class BlobStoreContract:
-    """The seven verbs of a store. Needs a fixture ``store``: a ``BlobStore``, empty and not opened.
+    """The eight verbs of a store. Needs a fixture ``store``: a ``BlobStore``, empty and not opened.
 
     ``large`` is the size in bytes of the largest object that the suite writes; choose it above the limit where the
     backend starts to work in several parts.
@@ -86,6 +87,26 @@ class BlobStoreContract:
             for stop in marks:
                 if start <= stop:
                     assert same(await get(store, key, start, stop), content[start:stop]), (start, stop)
+        await store.delete([key])
+
+    @with_store
+    async def test_stretches(self, store: BlobStore) -> None:
+        """A backend that gives a stretch of a file gives the bytes that it reads, closed when left; else None."""
+        content = noise(5 * MIB)
+        key = await put(store, content)
+        for start, stop in [(0, 5 * MIB), (1, 4 * MIB + 1), (2 * MIB, 5 * MIB), (3, 4)]:
+            for _ in range(400):  # more than a process may have files open, would it not close them
+                if (stretch := store.stretch(key, start, stop)) is None:
+                    break
+                ours, theirs = socket.socketpair()
+                with ours, theirs, stretch:
+                    assert stretch.into(ours.fileno()) != ours.fileno()
+                    if not stretch.at_hand():
+                        await stretch.fetch()
+                    count = stretch.send()
+                    assert (stretch.position, stretch.stop) == (start + count, stop)
+                    assert same(theirs.recv(count, socket.MSG_WAITALL), content[start : start + count])
+        assert store.stretch(key, 0, 5 * MIB + 1) is None
         await store.delete([key])
 
     @with_store
