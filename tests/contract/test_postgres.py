@@ -252,6 +252,24 @@ class TestLostConnections:
             assert cut.cuts == 2
             assert (await blobs.find(facts, "a", DIGEST)).key == "key"
 
+    @pytest.mark.parametrize("code", ["40001", "40P01", "53100", "57014"])
+    async def test_what_is_committed_is_done_though_names_cannot_be_forgotten(self, database: str, code: str) -> None:
+        """It is neither run again nor said to have failed, whatever comes after its commit."""
+        async with metadata(database) as facts, await psycopg.AsyncConnection.connect(database) as other:
+            await other.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END $$"
+            )
+            await other.execute(
+                "CREATE TRIGGER refuse BEFORE DELETE ON moorage_commits FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+            )
+            await other.commit()
+            facts._commits = 1_000_000
+            opened = await session(facts)
+            facts._commits = 1_000_000
+            await facts.transact(add_bytes, opened, 7)
+            assert [size for _, size in await uploads.segments(facts, opened.id)] == [7]
+
     async def test_in_a_commit_that_never_arrived(self, database: str) -> None:
         """Also of a unit that is one round trip: it is started again, and what is late is not done twice."""
         async with relay(database) as (cut, url), metadata(url, prepare=False) as facts:

@@ -52,6 +52,7 @@ _CONNECTION: Final = {
     "target_session_attrs": "read-write",  # of several hosts, the one that takes changes
 }
 _Answer = TypeVar("_Answer")
+_log = logging.getLogger("moorage.metadata")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,7 +294,7 @@ class PostgresMetadata:
                 self._commits += transaction.ending
                 if self._commits >= _NAMES_AT_ONCE:
                     self._commits = 0
-                    await connection.execute(_FORGET_NAMES, (_name(time.time() - _NAMES_KEPT),))
+                    await _forget_names(connection)
                 return result
         except _Lost:
             if not transaction.ending or not await self._is_committed(transaction.name):
@@ -382,6 +383,14 @@ class _Transaction:
 def _name(at: float) -> str:
     """What the names of transactions of that time start with; they sort by it."""
     return f"{int(at):010x}"
+
+
+async def _forget_names(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Forget the names of old transactions; that it fails is nothing to the one that was committed before it."""
+    try:
+        await connection.execute(_FORGET_NAMES, (_name(time.time() - _NAMES_KEPT),))
+    except psycopg.Error as error:
+        _log.warning("names of old transactions stay for now: %s", _reason(error))
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
