@@ -74,6 +74,7 @@ async def test_what_lasts_is_refused_and_keeps_nothing(behind: Opener, trouble: 
     answer = await push(place, content)
     errors(answer, 503, "UNKNOWN")
     assert int(answer.headers["retry-after"]) > 0
+    assert place.proxy.url.partition("://")[2] not in answer.text  # where bytes are is nobody else's matter
     assert (await place.repository.head(f"blobs/{digest_of(content)}")).status_code == 404
     assert await place.wrong() == []
     await place.keys(0)

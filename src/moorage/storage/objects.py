@@ -338,9 +338,9 @@ def _unavailable(reason: str, *, passing: bool = True) -> StorageUnavailable:
 
 
 def _reason(text: str) -> str:
-    """What went wrong, in a few words: a status, a code of the storage's, or what the system said."""
+    """What went wrong, in a few words: a status, a code of the storage's, or what the system said; no address."""
     found = [match[1] for pattern in _REASONS if (match := re.search(pattern, text))]
-    return " ".join(dict.fromkeys(found)) or re.sub(r"\?\S*", "", text.partition("\n")[0])[:200]
+    return " ".join(dict.fromkeys(found)) or re.sub(r" \w+://\S+|\?\S*", "", text.partition("\n")[0])[:200]
 
 
 _REASONS: Final = (
