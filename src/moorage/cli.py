@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moorage import access_commands
+from moorage import access_commands, release_commands
 from moorage._version import __version__
 from moorage.command_options import Config, Jobs, Metadata, Root, Storage, guarded, load_settings, on_registry
 
@@ -26,6 +26,7 @@ app.add_typer(access_commands.user, name="user")
 app.add_typer(access_commands.key, name="key")
 app.add_typer(access_commands.access, name="access")
 app.add_typer(access_commands.token, name="token")
+app.add_typer(release_commands.release, name="release")
 
 
 def _version(wanted: bool) -> None:

@@ -25,6 +25,7 @@ _WORDS: Final = {
     "tag": "held by the tag {name}",
     "index": "listed by the index {name}",
     "subject": "refers to {name}, which is there",
+    "release": "held by the draft release {name}",
     "itself": "held by itself",
     "grace": "",
     "quarantine": "quarantined",

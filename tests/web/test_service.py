@@ -38,10 +38,13 @@ async def test_extensions(repository: Repository) -> None:
     assert {each["name"]: each["endpoints"] for each in found} == {
         "_oci": ["_oci/ext/discover"],
         "_catalog": ["_catalog"],
+        "_moorage": ["_moorage/releases"],
     }
     for each in found:
         assert set(each) == {"name", "url", "description", "endpoints"}
-        assert each["url"].startswith("https://github.com/opencontainers/distribution-spec/")
+        own = each["name"] == "_moorage"
+        assert each["url"].startswith("" if own else "https://github.com/opencontainers/distribution-spec/")
+        assert each["url"].endswith("/openapi.json") is own
     await repository.push_image("latest")
     own = (await repository.get("_oci/ext/discover")).json()["extensions"]
     assert [each["name"] for each in own] == ["_oci", "_moorage", "_chainguard"]

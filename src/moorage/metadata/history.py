@@ -54,13 +54,13 @@ def restore(
     if fixed and current not in (None, (digest,)):
         raise Denied(fixed, detail={"name": repository, "tag": tag})
     row = yield from one("repository_id", repositories.past(repository))
-    yield from _bring_back(repository_id, row[0] if row else None, repository, digest, change, sparse)
+    yield from bring_back(repository_id, row[0] if row else None, repository, digest, change, sparse)
     before = current[0] if current else None
     yield from tags.move(repository_id, repository, tag, digest, change, before=before)
     yield from referrers.merge_tag(repository_id, repository, tag, change)
 
 
-def _bring_back(
+def bring_back(
     repository_id: int, past_id: int | None, repository: str, digest: Digest, change: Change, sparse: frozenset[str]
 ) -> Unit[None]:
     if (yield from one("manifest_type", repository_id, digest)):
@@ -74,7 +74,7 @@ def _bring_back(
             continue
         if kind in ("manifest", "content") and required:
             try:
-                yield from _bring_back(repository_id, past_id, repository, Digest(child), change, sparse)
+                yield from bring_back(repository_id, past_id, repository, Digest(child), change, sparse)
                 yield from later("hold_manifest", repository_id, child)
                 continue
             except ManifestUnknown:
@@ -88,4 +88,4 @@ def _bring_back(
     if subject:
         yield from referrers.merge_subject(repository_id, repository, subject, change)
     for (referrer,) in (yield from run("referrers_of", past_id, digest)):
-        yield from _bring_back(repository_id, past_id, repository, Digest(referrer), change, sparse)
+        yield from bring_back(repository_id, past_id, repository, Digest(referrer), change, sparse)

@@ -148,7 +148,7 @@ UPDATE manifests SET unheld_since = NULL, unheld_because = NULL
 WHERE repository_id = $1 AND subject = $2 AND unheld_because = 'subject';
 
 -- name: holders
--- What keeps a manifest: tags, indexes that need it, its subject; at most $3 of each.
+-- What keeps a manifest: tags, indexes that need it, its subject, drafts of releases; at most $3 of each.
 SELECT * FROM (SELECT 'tag', t.name FROM tags t WHERE t.repository_id = $1 AND t.digest = $2 LIMIT $3) AS tagged
 UNION ALL
 SELECT * FROM (SELECT DISTINCT 'index', c.parent FROM manifest_references c
@@ -156,7 +156,11 @@ SELECT * FROM (SELECT DISTINCT 'index', c.parent FROM manifest_references c
 UNION ALL
 SELECT * FROM (SELECT 'subject', s.digest FROM manifests m
     JOIN manifests s ON s.repository_id = m.repository_id AND s.digest = m.subject
-    WHERE m.repository_id = $1 AND m.digest = $2 LIMIT $3) AS described;
+    WHERE m.repository_id = $1 AND m.digest = $2 LIMIT $3) AS described
+UNION ALL
+SELECT * FROM (SELECT DISTINCT 'release', c.release FROM repositories r
+    JOIN release_changes c ON c.repository = r.name AND c.digest = $2 AND c.before IS NULL
+    WHERE r.id = $1 LIMIT $3) AS drafted;
 
 -- name: set_unheld
 UPDATE manifests SET unheld_since = $3, unheld_because = $4 WHERE repository_id = $1 AND digest = $2;
@@ -383,6 +387,8 @@ AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = r.id AND t.digest =
 AND NOT EXISTS (SELECT 1 FROM manifest_references c
     WHERE c.repository_id = r.id AND c.child = m.digest AND c.required = 1)
 AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = r.id AND s.digest = m.subject)
+AND NOT EXISTS (SELECT 1 FROM release_changes d
+    WHERE d.repository = r.name AND d.digest = m.digest AND d.before IS NULL)
 ORDER BY m.id LIMIT $3;
 
 -- name: note_pull
@@ -528,6 +534,7 @@ SELECT number FROM access_version;
 
 -- name: raise_access_version
 UPDATE access_version SET number = number + 1;
+
 -- name: signing_keys
 SELECT kid, algorithm, private, created_at, expires_at FROM signing_keys
 WHERE expires_at IS NULL OR expires_at > $1 ORDER BY expires_at IS NOT NULL, created_at DESC;
@@ -733,3 +740,40 @@ SELECT digest, size, key FROM blobs WHERE digest > $1 AND key LIKE '%-%' ORDER B
 
 -- name: move_bytes
 UPDATE blobs SET key = $3, verified_at = $4 WHERE digest = $1 AND key = $2 RETURNING digest;
+
+-- name: release
+SELECT name, state, actor, created_at, released_at, rolled_back_at FROM releases WHERE name = $1;
+
+-- name: page_releases
+SELECT name, state, actor, created_at, released_at, rolled_back_at FROM releases
+WHERE created_at < $1 OR (created_at = $1 AND name < $2) ORDER BY created_at DESC, name DESC LIMIT $3;
+
+-- name: release_changes
+SELECT repository, tag, digest, expected, before FROM release_changes WHERE release = $1 ORDER BY repository, tag;
+
+-- name: release_repositories
+SELECT DISTINCT repository FROM release_changes WHERE release = $1;
+
+-- name: add_release
+INSERT INTO releases (name, state, actor, created_at) VALUES ($1, 'draft', $2, $3);
+
+-- name: add_release_change
+INSERT INTO release_changes (release, repository, tag, digest, expected) VALUES ($1, $2, $3, $4, $5);
+
+-- name: set_release_before
+UPDATE release_changes SET before = $4 WHERE release = $1 AND repository = $2 AND tag = $3;
+
+-- name: set_released
+UPDATE releases SET state = 'released', actor = $2, released_at = $3 WHERE name = $1;
+
+-- name: set_rolled_back
+UPDATE releases SET state = 'rolled back', actor = $2, rolled_back_at = $3 WHERE name = $1;
+
+-- name: delete_release
+DELETE FROM releases WHERE name = $1;
+
+-- name: delete_release_changes
+DELETE FROM release_changes WHERE release = $1;
+
+-- name: releases_before
+SELECT name FROM releases WHERE created_at < $1 AND released_at < $1 ORDER BY created_at LIMIT $2;

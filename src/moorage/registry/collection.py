@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from moorage.metadata import collection as facts
-from moorage.metadata import doomed, uploads
+from moorage.metadata import doomed, releases, uploads
 from moorage.metadata.base import run as query
 from moorage.metadata.collection import Collected
 from moorage.metadata.events import Change
@@ -106,8 +106,10 @@ async def collect_all(parts: Parts, policy: Policy | None = None) -> Collected:
 
 
 async def forget_events(parts: Parts) -> None:
-    """Drop the events that are older than the policy keeps, and that no history reaches."""
+    """Drop the events, and releases, that are older than the policy keeps, and that no history reaches."""
     before = parts.clock() - max(parts.policy.events_days * DAY, parts.policy.history)
+    while await parts.metadata.transact(releases.forget, before, _STEP) == _STEP:
+        pass
     while len(await parts.metadata.transact(query, "forget_events", before, _PAGE)) == _PAGE:
         pass
 

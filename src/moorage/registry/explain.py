@@ -45,9 +45,9 @@ class Holder:
     """One thing and what holds it in turn. ``until`` is when it goes, None where nothing lets it go.
 
     ``kind`` is ``blob`` or ``manifest`` (what was asked about, there ``since`` then), ``tag``, ``index``,
-    ``subject``, the kind of a reference (``config``, ``layer``, ``content``), ``itself`` (an untagged manifest),
-    ``grace``, or ``more`` (there are more than are named). A ``quarantine`` among them holds nothing: it says
-    ``since`` when, and why, nobody gets the blob.
+    ``subject``, ``release`` (a draft), the kind of a reference (``config``, ``layer``, ``content``), ``itself`` (an
+    untagged manifest), ``grace``, or ``more`` (there are more than are named). A ``quarantine`` among them holds
+    nothing: it says ``since`` when, and why, nobody gets the blob.
     """
 
     kind: str
@@ -157,7 +157,7 @@ class Explain:
             counts[kind] = counts.get(kind, 0) + 1
             if counts[kind] > _MOST:
                 found.append(Holder("more", kind))
-            elif kind == "tag" or not deep:
+            elif kind in ("tag", "release") or not deep:
                 found.append(Holder(kind, name))
             else:
                 held_by = await self._of_manifest(repository_id, name, None, deep - 1)

@@ -24,6 +24,7 @@ from moorage.registry.parts import Parts
 from moorage.registry.past import Past
 from moorage.registry.policy import Policy
 from moorage.registry.quotas import Quotas
+from moorage.registry.releases import Releases
 from moorage.registry.retention import Retention
 from moorage.registry.scrub import Scrubbed, scrub, scrub_forever
 from moorage.registry.taking_in import TakenIn, require_tree, take_in
@@ -42,8 +43,8 @@ class Registry:
     """An OCI registry over a place for bytes and a place for facts, which it opens and closes.
 
     Use it as an async context manager; its verbs are methods of ``blobs``, ``uploads``, ``manifests``, ``tags``,
-    ``referrers``, ``repositories``, ``access``, ``explain``, ``history``, ``retention`` and ``quotas``, which raise
-    the errors of ``moorage.errors``.
+    ``referrers``, ``repositories``, ``access``, ``explain``, ``history``, ``retention``, ``quotas`` and ``releases``,
+    which raise the errors of ``moorage.errors``.
     ``clock`` gives seconds since 1970. Without ``housekeeping`` it does nothing by itself: for a look at a root that
     another process serves.
     """
@@ -74,6 +75,7 @@ class Registry:
         self.history = History(self._parts)
         self.retention = Retention(self._parts)
         self.quotas = Quotas(self._parts)
+        self.releases = Releases(self._parts)
 
     @property
     def metadata(self) -> Metadata:

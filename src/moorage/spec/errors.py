@@ -101,6 +101,10 @@ class NameUnknown(RegistryError):
     code, status, message = "NAME_UNKNOWN", 404, "repository name not known to registry"
 
 
+class ReleaseUnknown(NameUnknown):
+    message = "there is no such release"
+
+
 class SizeInvalid(RegistryError):
     code, status, message = "SIZE_INVALID", 400, "provided length did not match content length"
 
@@ -152,6 +156,12 @@ class PreconditionFailed(Denied):
     status, message = 412, "the precondition does not hold"
 
 
+class ReleaseConflict(Denied):
+    """A release of that name is there, of other content or no longer where this could be done."""
+
+    status, message = 409, "the release cannot become that"
+
+
 class Unsupported(RegistryError):
     code, status, message = "UNSUPPORTED", 400, "the operation is unsupported"
 
@@ -184,6 +194,10 @@ class HeadTimeout(RequestMalformed):
 
 class RequestTimeout(RequestMalformed):
     status, message = 408, "nothing came of the request's body for too long; what came before is kept"
+
+
+class ReleaseInvalid(Unsupported):
+    message = "this is no release"
 
 
 class PageInvalid(Unsupported):

@@ -81,9 +81,18 @@ REPOSITORY_EXTENSIONS: Final = _rows(
 HISTORY: Final = _rows("/v2/{name}/_moorage/history/{reference}", ("list_history", "_moorage", "GET", _PULL))
 RESTORE: Final = _rows("/v2/{name}/_moorage/restore/{reference}", ("restore_tag", "_moorage", "POST", _PUSH))
 UPDATES: Final = _rows("/v2/{name}/_chainguard/history/{reference}", ("list_updates", "_chainguard", "GET", _PULL))
+RELEASES: Final = _rows("/v2/_moorage/releases", ("list_releases", "_moorage", "GET", None))
+RELEASE: Final = _rows(
+    "/v2/_moorage/releases/{release}",
+    ("get_release", "_moorage", "GET", None),
+    ("put_release", "_moorage", "PUT", None),
+    ("discard_release", "_moorage", "DELETE", None),
+)
+PUBLISH: Final = _rows("/v2/_moorage/releases/{release}/publish", ("publish_release", "_moorage", "POST", None))
+ROLLBACK: Final = _rows("/v2/_moorage/releases/{release}/rollback", ("roll_back_release", "_moorage", "POST", None))
 TABLE: Final = (
     BASE, BLOB, MANIFEST, UPLOADS, UPLOAD, TAGS, REFERRERS, CATALOG, EXTENSIONS, REPOSITORY_EXTENSIONS,
-    HISTORY, RESTORE, UPDATES,
+    HISTORY, RESTORE, UPDATES, RELEASES, RELEASE, PUBLISH, ROLLBACK,
 )  # fmt: skip
 ENDPOINTS: Final = tuple(endpoint for rows in TABLE for endpoint in rows.values())
 
@@ -92,7 +101,10 @@ _FIXED: Final = {
     "/v2/": BASE,
     "/v2/_catalog": CATALOG,
     "/v2/_oci/ext/discover": EXTENSIONS,
+    "/v2/_moorage/releases": RELEASES,
 }
+_OF_RELEASES: Final = "/v2/_moorage/releases/"
+_OF_A_RELEASE: Final = {"": RELEASE, "publish": PUBLISH, "rollback": ROLLBACK}
 _OF_A_TAG: Final = {
     ("_moorage", "history"): HISTORY,
     ("_moorage", "restore"): RESTORE,
@@ -105,7 +117,8 @@ _LAST: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 def match(method: str, path: str) -> tuple[Endpoint, str, str]:
     """``(endpoint, repository, reference)`` of a request; the latter two are empty where the path has none.
 
-    ``path`` is percent-decoded. Raises ``EndpointUnknown``, ``MethodNotAllowed``, ``NameInvalid``.
+    For releases the name of one takes the place of the reference. ``path`` is percent-decoded. Raises
+    ``EndpointUnknown``, ``MethodNotAllowed``, ``NameInvalid``.
     """
     rows, name, reference = _find(path)
     endpoint = rows.get(method)
@@ -126,6 +139,11 @@ def _find(path: str) -> tuple[dict[str, Endpoint], str, str]:
 def _look(path: str) -> tuple[dict[str, Endpoint], str, str]:
     if (fixed := _FIXED.get(path)) is not None:
         return fixed, "", ""
+    if path.startswith(_OF_RELEASES):
+        release, slash, verb = path[len(_OF_RELEASES) :].partition("/")
+        if release and bool(slash) is bool(verb) and (of_it := _OF_A_RELEASE.get(verb)):
+            return of_it, "", release
+        raise EndpointUnknown(detail={"path": path[:512]})
     rows, name, reference = _read(path)
     return rows, check_repository(name), reference
 

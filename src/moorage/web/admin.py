@@ -150,9 +150,7 @@ def _parameter(request: Request, name: str) -> str:
 
 
 async def _body(request: Request, kind: type[Body]) -> Body:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _LARGEST:
-            raise ValueError(f"allowed: at most {_LARGEST} bytes")
-    return msgspec.json.decode(bytes(body), type=kind)
+    body = await request.whole(_LARGEST)
+    if body is None:
+        raise ValueError(f"allowed: at most {_LARGEST} bytes")
+    return msgspec.json.decode(body, type=kind)

@@ -16,7 +16,7 @@ from moorage.spec.actions import Action
 from moorage.spec.errors import ClientDisconnected, Denied, RegistryError, ServiceUnavailable
 from moorage.spec.moments import as_of
 from moorage.spec.routes import Endpoint, match, methods
-from moorage.web import history, v2
+from moorage.web import history, releases, v2
 from moorage.web.access import OPEN, Gate
 from moorage.web.asgi import API_VERSION, JSON, ASGIRequest, Receive, Request, Response, Scope, Send, error_response
 from moorage.web.options import WebOptions
@@ -24,7 +24,7 @@ from moorage.web.rates import Meter
 
 HEALTH: Final = "/healthz"
 READY: Final = "/readyz"
-_ENDPOINTS: Final = v2.ENDPOINTS | history.ENDPOINTS
+_ENDPOINTS: Final = v2.ENDPOINTS | history.ENDPOINTS | releases.ENDPOINTS
 _log = logging.getLogger("moorage.web")
 
 

@@ -158,6 +158,17 @@ class Request(ABC):
             if piece := await self.receive():
                 yield piece
 
+    async def whole(self, limit: int) -> bytes | None:
+        """The whole body; None as soon as it is longer than ``limit`` bytes, or announced to be."""
+        if (self.length or 0) > limit:
+            return None
+        body = bytearray()
+        async for piece in self.stream():
+            body += piece
+            if len(body) > limit:
+                return None
+        return bytes(body)
+
     async def drain(self) -> bool:
         """Take what is left of a short body, so that its sender reads our answer; False if more is to come."""
         if self.ended or not self.has_body:

@@ -163,7 +163,11 @@ async def get_manifest(call: Call) -> Response:
 async def put_manifest(call: Call) -> Response:
     request = call.request
     tags = [value for key, value in request.query if key == "tag"]
-    content = await _whole(request, call.registry.policy.manifest_limit)
+    limit = call.registry.policy.manifest_limit
+    content = await request.whole(limit)
+    if content is None:
+        announced = {} if request.length is None else {"announced": request.length}
+        raise ManifestTooLarge(detail={"allowed": limit, **announced})
     pushed = await call.registry.manifests.put(
         call.repository,
         call.reference,
@@ -241,14 +245,20 @@ async def list_extensions(call: Call) -> Response:
             },
         ]
     else:
-        extensions.append(
+        extensions += [
             {
                 "name": "_catalog",
                 "url": f"{_SPECIFICATION}/extensions/README.md",
                 "description": "the repositories of this registry",
                 "endpoints": ["_catalog"],
-            }
-        )
+            },
+            {
+                "name": "_moorage",
+                "url": f"{call.options.address(call.request)}/openapi.json",
+                "description": "releases: tags of several repositories that go live together",
+                "endpoints": ["_moorage/releases"],
+            },
+        ]
     return json_response({"extensions": extensions})
 
 
@@ -304,18 +314,6 @@ async def _with_status(call: Call, error: BlobUploadRangeInvalid) -> BlobUploadR
     session = await call.registry.uploads.get(call.repository, call.reference)
     error.headers |= dict(call.upload_headers(session))
     return error
-
-
-async def _whole(request: Request, limit: int) -> bytes:
-    """The body, of at most ``limit`` bytes; raises ``ManifestTooLarge`` as soon as it is longer."""
-    if (request.length or 0) > limit:
-        raise ManifestTooLarge(detail={"allowed": limit, "announced": request.length})
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise ManifestTooLarge(detail={"allowed": limit})
-    return bytes(body)
 
 
 def _precondition(request: Request) -> Precondition:
