@@ -204,9 +204,9 @@ def test_schema() -> None:
 def test_actions() -> None:
     """Every action that is written to the events is documented, and no other."""
     sources = "".join(file.read_text("utf-8") for file in (ROOT / "src/moorage/metadata").glob("*.py"))
-    written = set(re.findall(r'"((?:blob|manifest|tag|user|key|rule)\.[a-z]+)"', sources))
+    written = set(re.findall(r'"((?:blob|manifest|tag|user|key|rule|release)\.[a-z]+)"', sources))
     documented = re.findall(
-        r"`((?:blob|manifest|tag|user|key|rule)\.[a-z]+)`", section(text("architecture.md"), "## The schema")
+        r"`((?:blob|manifest|tag|user|key|rule|release)\.[a-z]+)`", section(text("architecture.md"), "## The schema")
     )
     assert set(documented) == written
 

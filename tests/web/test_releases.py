@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from moorage.registry.policy import ImmutableTags
+from moorage.registry.policy import ImmutableTags, QuotaRule
 from moorage.spec.actions import Action
 from tests.support import CONFIG, Json, Repository, detail, encode, errors, image
 from tests.web.conftest import Opener
@@ -144,16 +144,14 @@ async def test_one_of_two_wins_whole(client: httpx.AsyncClient) -> None:
     current, _ = await both(client)
     for turn in range(5):
         rivals = [[await push(client, name, 10 * turn + n + 10) for name in SERVICES] for n in range(4)]
-        answers = await asyncio.gather(
-            *(
-                put(client, f"r{turn}.{n}", *(to(*each, expected=was) for *each, was in zip(SERVICES, rival, current)))
-                for n, rival in enumerate(rivals)
-            )
-        )
+        wanted = [
+            [to(name, new, expected=was) for name, new, was in zip(SERVICES, rival, current, strict=True)]
+            for rival in rivals
+        ]
+        answers = await asyncio.gather(*(put(client, f"r{turn}.{n}", *each) for n, each in enumerate(wanted)))
         assert sorted(each.status_code for each in answers) == [201, 412, 412, 412]
-        (winner,) = [rival for rival, answer in zip(rivals, answers, strict=True) if answer.status_code == 201]
-        current = await named(client)
-        assert current == winner
+        (current,) = [rival for rival, answer in zip(rivals, answers, strict=True) if answer.status_code == 201]
+        assert await named(client) == current
 
 
 async def test_the_same_release_at_once(client: httpx.AsyncClient) -> None:
@@ -174,9 +172,7 @@ async def test_rollback_refuses_what_was_moved_since(client: httpx.AsyncClient) 
     old, new = await both(client)
     await put(client, "r", *(to(name, digest) for name, digest in zip(SERVICES, new, strict=True)))
     other = await push(client, "shop/pay", 3, "stable")
-    await client.put(
-        "/v2/shop/web/manifests/stable", content=encode(image(CONFIG, [], annotations={"version": "1"}))
-    )
+    await client.put("/v2/shop/web/manifests/stable", content=encode(image(CONFIG, [], annotations={"version": "1"})))
     response = await roll_back(client, "r")
     assert detail(response, 412, "DENIED") == {
         "name": "shop/pay", "tag": "stable", "released": new[1], "current": other,
@@ -338,6 +334,24 @@ async def test_deletion_turned_off(opened: Opener) -> None:
     assert await named(client) == old
 
 
+async def test_quotas_of_tags(opened: Opener) -> None:
+    """All tags that a release makes must fit together, less those that it deletes; a rollback counts them back."""
+    quota = QuotaRule(repository="shop/*", tags=5)
+    repository = await opened(quotas=(quota,))
+    client = repository.client
+    old, new = await both(client)
+    moves = [to(name, digest, "v2") for name, digest in zip(SERVICES, new, strict=True)]
+    found = detail(await put(client, "r", *moves), 403, "DENIED")
+    assert (found["allowed"], found["used"], found["asked"]) == (5, 3, 3)
+    assert await named(client, "v2") == [None] * 3
+    assert (await put(client, "r", *moves, to("shop/cart", "absent"))).status_code == 201
+    detail(await put(client, "more", to("shop/web", new[2], "v3")), 403, "DENIED")
+    assert (await roll_back(client, "r")).status_code == 200
+    assert await named(client) == old
+    assert (await put(client, "two", *moves[:2])).status_code == 201
+    detail(await put(client, "three", moves[2]), 403, "DENIED")
+
+
 PULL, PUSH, RETAG, DELETE = Action.PULL, Action.PUSH, Action.RETAG, Action.DELETE
 
 
@@ -378,7 +392,9 @@ async def test_access(guarded: Guarded) -> None:
     assert await named(admin) == old
     assert (await ask("fixed", "PUT", "/new", json={"changes": [to("shop/cart", new[0], "v2")]})).status_code == 201
 
-    assert (await ask("admin", "PUT", "/r", json={"changes": [*moves, to("shop/web", new[2], "v2")]})).status_code == 201
+    assert (
+        await ask("admin", "PUT", "/r", json={"changes": [*moves, to("shop/web", new[2], "v2")]})
+    ).status_code == 201
     for who, method, path in (
         ("some", "GET", "/r"),
         ("some", "POST", "/r/publish"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from moorage.metadata import history, repositories, tags
+from moorage.metadata import history, quotas, repositories, tags
 from moorage.metadata.base import Metadata, Query, Row, Unit, later, one, run, together
 from moorage.metadata.events import Change
 from moorage.spec.digest import Digest
@@ -71,7 +71,8 @@ def make(
     """Let tags name what a release says, all or none; a ``draft`` only holds the manifests until then.
 
     The ``moves`` are in the order of their tags. Returns whether there was anything to do: the same release may be
-    asked for again. Raises ``ReleaseConflict``, ``ManifestUnknown``, ``PreconditionFailed``, ``Denied``.
+    asked for again. Raises ``ReleaseConflict``, ``ManifestUnknown``, ``PreconditionFailed``, ``Denied``,
+    ``QuotaExceeded``.
     """
     known = yield from one("release", name)
     if known is None:
@@ -122,7 +123,7 @@ def roll_back(
 
     Tags that name something else by now are an error unless ``force`` is given. What is gone comes back as in
     ``history.restore``. Raises ``ReleaseUnknown``, ``ReleaseConflict``, ``PreconditionFailed``, ``ManifestUnknown``,
-    ``Denied``.
+    ``Denied``, ``QuotaExceeded``.
     """
     known = yield from one("release", name)
     if known is None:
@@ -145,6 +146,7 @@ def roll_back(
         raise PreconditionFailed("tags were changed since the release", details=details)
     change = replace(change, reason=f"rollback of release {name}")
     lost: list[dict[str, str]] = []
+    yield from _check_quotas([(each.move, named[each.move], str(each.before)) for each in back])
     for each in back:
         repository, before = each.move.repository, str(each.before)
         identifier = identifiers.get(repository) or (yield from repositories.make(repository))
@@ -195,6 +197,7 @@ def _go_live(
             "tags that are to go are not there",
             details=[{"name": each.repository, "reference": each.tag} for each in missing],
         )
+    yield from _check_quotas([(each, named[each], each.digest) for each in moves])
     change = replace(change, reason=f"release {name}")
     for each in moves:
         before = named[each]
@@ -211,11 +214,27 @@ def _set(identifier: int, move: TagMove, digest: str, named: str, fixed: Fixed, 
     before = None if named == ABSENT else named
     if digest == ABSENT:
         yield from later("delete_tag", identifier, move.tag)
+        yield from later("count", move.repository, 0, -1, 0)
         yield from change.record("tag.delete", move.repository, tag=move.tag, before=before)
         return
     if before not in (None, digest) and (move.repository, move.tag) in fixed:
         raise Denied(fixed[move.repository, move.tag], detail={"name": move.repository, "tag": move.tag})
     yield from tags.move(identifier, move.repository, move.tag, Digest(digest), change, before=before)
+
+
+def _check_quotas(moves: Sequence[tuple[TagMove, str, str]]) -> Unit[None]:
+    """Raise ``QuotaExceeded`` unless there may be as many tags as ``(move, named before, named after)`` make."""
+    more: dict[str, int] = {}
+    for move, before, after in moves:
+        more[move.repository] = more.get(move.repository, 0) + (before == ABSENT) - (after == ABSENT)
+    answers = yield from together([("quotas_of", (name,)) for name in more])
+    asked: dict[quotas.Quota, tuple[str, int]] = {}
+    for (name, number), rows in zip(more.items(), answers, strict=True):
+        for each in map(quotas.quota, rows):
+            first, others = asked.get(each, (name, 0))
+            asked[each] = first, others + number
+    for each, (name, number) in asked.items():
+        each.check(name, quotas.Amount(tags=number))
 
 
 def _require(moves: Sequence[TagMove]) -> Unit[None]:
