@@ -91,6 +91,8 @@ def test_rows_without_repository(path: str, endpoint: str) -> None:
         "", "/", "/v1/", "/v3/", "/v2//", "v2/a/tags/list", "/v2/a", "/v2/a/b", "/v2/a/b/c", "/v2/a/b/c/d/e",
         "/v2/a/manifests/", "/v2/a/blobs/", "/v2/a/tags/", "/v2/a/tags/all", "/v2/a/referrers/", "/v2/a/manifests",
         "/v2/_catalog/", "/x/v2/a/tags/list", "/V2/a/tags/list", "/v2/a/_oci/ext/other", "/v2/a/uploads/x",
+        "/v2/_moorage/releases/", "/v2/_moorage/releases/r/", "/v2/_moorage/releases/r/other",
+        "/v2/_moorage/releases/r/rollback/", "/v2/_moorage/releases//rollback", "/v2/_moorage/releases/manifests/x",
     ],
 )  # fmt: skip
 def test_unknown_path(path: str) -> None:
@@ -127,6 +129,9 @@ def test_malformed_name(path: str) -> None:
         ("DELETE", "/v2/_catalog", "GET, HEAD"),
         ("get", "/v2/", "GET, HEAD"),
         ("BREW", "/v2/a/tags/list", "GET, HEAD"),
+        ("PUT", "/v2/_moorage/releases", "GET"),
+        ("POST", "/v2/_moorage/releases/r", "DELETE, GET, PUT"),
+        ("GET", "/v2/_moorage/releases/r/rollback", "POST"),
     ],
 )
 def test_wrong_method(method: str, path: str, allowed: str) -> None:
@@ -141,19 +146,24 @@ def test_wrong_method(method: str, path: str, allowed: str) -> None:
 def test_every_row_is_reachable_by_its_template() -> None:
     """Each endpoint's own template leads to it."""
     for endpoint in ENDPOINTS:
-        path = endpoint.path.format(name="some/name", digest=DIGEST, reference="latest", upload="id")
+        path = endpoint.path.format(
+            name="some/name", digest=DIGEST, reference="latest", upload="id", release="manifests"
+        )
         assert match(endpoint.method, path)[0] is endpoint
     assert len(ENDPOINTS) == sum(map(len, TABLE))
 
 
 def test_what_changes_needs_more_than_pull() -> None:
-    """Reading needs pull, writing push, deleting content delete."""
+    """Reading needs pull, writing push, deleting content delete; a release, what each of its changes needs."""
     needs: dict[str, set[Action | None]] = {
         "GET": {None, Action.PULL, Action.PUSH, Action.CATALOG},
         "HEAD": {None, Action.PULL, Action.PUSH, Action.CATALOG},
         "DELETE": {Action.DELETE, Action.PUSH},
     }
     for endpoint in ENDPOINTS:
+        if "release" in endpoint.name:
+            assert endpoint.access is None
+            continue
         assert endpoint.access in needs.get(endpoint.method, {Action.PUSH})
 
 
