@@ -82,6 +82,8 @@ def test_what_is_wrong_is_said(tree: DistributionTree, tmp_path: Path) -> None:
     assert "is not written to" in refused("serve", "--root", tree.root, MOORAGE_ADOPT=str(tree.root))
     assert not (tree.top / "new").exists()
     assert "allowed: s3://" in refused("adopt", "s3://a b", *root)
+    with running(tmp_path / "root", MOORAGE_ADOPT=str(tree.root)) as server:
+        assert "`moorage adopt` takes in what there is" in server.log
     assert run("adopt", tree.root, *root).returncode == 0
     assert "adopt is not set, and bytes are still in" in run("serve", *root).stderr
     assert "adopt is not set, and bytes are still in" in refused("why", "a:v1", *root)

@@ -3,7 +3,6 @@
 import os
 import tarfile
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -82,8 +81,8 @@ def _check_apart(settings: Settings, tree: str) -> None:
         raise SettingsError(f"adopt = {tree!r}: it is not written to, and holds {place}; allowed: a place beside it")
 
 
-def tree_of(settings: Settings, source: str, called: str = "source") -> AbstractAsyncContextManager[Tree]:
-    """The files at ``source``: a folder, a tar, or a bucket that the settings for buckets reach.
+def tree_of(settings: Settings, source: str, called: str = "source") -> Tree:
+    """The files at ``source``, not opened: a folder, a tar, or a bucket that the settings for buckets reach.
 
     Raises ``SettingsError``, which calls the source what it is ``called``.
     """
@@ -93,7 +92,7 @@ def tree_of(settings: Settings, source: str, called: str = "source") -> Abstract
 
         return BucketTree(store, source.rstrip("/").rpartition("/")[2])
     try:
-        return nullcontext(open_tree(Path(source)))
+        return open_tree(Path(source))
     except (tarfile.TarError, FileNotFoundError) as error:
         raise SettingsError(
             f"{called} = {source!r}: {error}; allowed: a folder, a tar, s3://…, gs://…, az://…"

@@ -23,7 +23,7 @@ from tests.google.identities import SIGNED, Identities
 BUCKET: Final = "moorage"
 _SMALLEST_PART: Final = 5 * 1024 * 1024
 _CONDITION: Final = "x-goog-if-generation-match"
-_LISTING: Final = {"list-type", "prefix", "continuation-token", "start-after", "max-keys"}
+_LISTING: Final = {"list-type", "prefix", "delimiter", "continuation-token", "start-after", "max-keys"}
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,18 @@ class Bucket:
 
     def _list(self, query: Mapping[str, str]) -> Response:
         after = max(query.get("start-after", ""), query.get("continuation-token", ""))
-        names = sorted(each for each in self._objects if each.startswith(query.get("prefix", "")) and each > after)
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
+        found = {each for each in self._objects if each.startswith(prefix)}
+        if delimiter:  # what goes on after it stands for all that begins so
+            found = {prefix + "".join(each.removeprefix(prefix).partition(delimiter)[:2]) for each in found}
+        names = sorted(each for each in found if each > after)
         page = names[: min(1000, int(query.get("max-keys", "1000")))]
         more = len(page) < len(names)
         told = [("Name", BUCKET), ("KeyCount", str(len(page))), ("IsTruncated", str(more).lower())]
         for name in page:
+            if delimiter and name.endswith(delimiter):
+                told.append(("CommonPrefixes", elements(Prefix=name)))
+                continue
             one = self._objects[name]
             at = one.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
             facts = elements(Key=name, Generation=one.generation, MetaGeneration=1, LastModified=at, ETag=one.etag)

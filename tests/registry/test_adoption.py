@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ class Place:
         self.now = 1_000_000.0
         self.tree = DistributionTree(folder / "old")
         self.own = MemoryBlobStore()
-        self.store = AdoptingBlobStore(self.own, nullcontext(FolderTree(self.tree.root)), "adopt")
+        self.store = AdoptingBlobStore(self.own, FolderTree(self.tree.root), "adopt")
         self.registry = Registry(
             self.store,
             SQLiteMetadata(),

@@ -103,7 +103,7 @@ class Registry:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._parts.store)
             await stack.enter_async_context(self._parts.metadata)
-            await require_tree(self._parts.store, self._parts.metadata)
+            await require_tree(self._parts.store, self._parts.metadata, serving=self._housekeeping)
             self._parts.ahead = await self._parts.metadata.ahead()
             if self._housekeeping:
                 if self.policy.quotas:

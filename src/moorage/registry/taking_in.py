@@ -1,6 +1,7 @@
 """The bytes of an adopted tree, copied into the registry's own storage one after the other, each verified."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from moorage.storage.adopting import AdoptingBlobStore
 from moorage.storage.base import BlobStore, Key, new_key
 
 ACTOR: Final = "adopt"
+_log = logging.getLogger("moorage.adopt")
 _PAGE: Final = 500
 _BATCH: Final = 1024 * 1024  # bytes handed on at once
 _TRIES: Final = 2  # what a disk or a network gives wrongly once is no damage
@@ -28,10 +30,12 @@ class TakenIn:
     damaged: int = 0
 
 
-async def require_tree(store: BlobStore, metadata: Metadata) -> None:
+async def require_tree(store: BlobStore, metadata: Metadata, *, serving: bool = False) -> None:
     """Raise ``RuntimeError`` where facts name bytes of a tree and ``store`` reads none."""
-    place = await adoption.tree(metadata)
-    if place is not None and not isinstance(store, AdoptingBlobStore):
+    place, reads = await adoption.tree(metadata), isinstance(store, AdoptingBlobStore)
+    if place is None and reads and serving:
+        _log.warning("adopt is set, and nothing is read from there: `moorage adopt` takes in what there is")
+    if place is not None and not reads:
         raise RuntimeError(
             f"adopt is not set, and bytes are still in the storage tree {place}; allowed: adopt = {place!r}, "
             "until `moorage adopt --finish` took them in"

@@ -17,18 +17,17 @@ from moorage.storage.trees import Tree, data_path, storage_place
 class AdoptingBlobStore:
     """``own``, and the bytes in ``tree``, which it opens and closes both; ``called`` is how errors name the tree."""
 
-    def __init__(self, own: BlobStore, tree: AbstractAsyncContextManager[Tree], called: str) -> None:
+    def __init__(self, own: BlobStore, tree: Tree, called: str) -> None:
         self._own = own
-        self._opening = tree
+        self._tree = tree
         self._called = called
-        self._tree: Tree
         self._place: str
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._own)
-            self._tree = await stack.enter_async_context(self._opening)
+            await stack.enter_async_context(self._tree)
             place = await storage_place(self._tree)
             if place is None:
                 raise RuntimeError(f"{self._called}: no storage tree of distribution (docker/registry/v2) is there")

@@ -12,14 +12,20 @@ import tarfile
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, Protocol, Self
 
 PIECE: Final = 1024 * 1024
 _PACKED: Final[dict[bytes, Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 class Tree(Protocol):
-    """Files under paths with ``/`` between their parts; an absent file raises ``FileNotFoundError``."""
+    """Files under paths with ``/`` between their parts; an absent file raises ``FileNotFoundError``.
+
+    Opened and closed as an async context manager; what is here is open from the start.
+    """
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exception: object) -> None: ...
 
     @property
     def name(self) -> str:
@@ -59,6 +65,12 @@ class FolderTree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
 
     @property
     def name(self) -> str:
@@ -121,6 +133,12 @@ class TarTree:
                 self._add(name, found)
             elif each.isdir():
                 self._folders.setdefault("" if name == "." else name, set())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._file.close()
 
     def _add(self, name: str, member: tarfile.TarInfo) -> None:
         self._members[name] = member.offset_data, member.size
