@@ -654,7 +654,7 @@ SELECT 1 FROM quota_members WHERE name = $1 AND pattern = $2;
 -- The names of what is not there any more.
 DELETE FROM quota_members WHERE name = $1
 AND NOT EXISTS (SELECT 1 FROM repositories r WHERE r.name = $1)
-AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.repository = $1);
+AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.repository = $1 AND u.received > 0);
 
 -- name: brought_to_quota
 -- What $2, no member yet, has that no member of the quota $1 has: bytes, tags, repositories.
@@ -666,7 +666,7 @@ SELECT CAST(coalesce((SELECT sum(coalesce(b.size, d.size)) FROM repositories r
             WHERE e.digest = l.digest)), 0)
     + coalesce((SELECT sum(x.size) FROM repositories r JOIN manifests x ON x.repository_id = r.id
         WHERE r.name = $2), 0)
-    + coalesce((SELECT sum(u.received) FROM uploads u WHERE u.repository = $2), 0) AS BIGINT),
+    + coalesce((SELECT sum(u.received) FROM uploads u WHERE u.repository = $2 AND u.received > 0), 0) AS BIGINT),
     (SELECT count(*) FROM repositories r JOIN tags t ON t.repository_id = r.id WHERE r.name = $2),
     (SELECT count(*) FROM repositories r WHERE r.name = $2 AND r.name < '~');
 
@@ -705,7 +705,7 @@ SELECT q.pattern, q.bytes_used, q.tags_used, q.repositories_used,
             JOIN quota_members m ON m.name = r.name AND m.pattern = q.pattern WHERE l.digest = b.digest)), 0)
     + coalesce((SELECT sum(x.size) FROM quota_members m JOIN repositories r ON r.name = m.name
         JOIN manifests x ON x.repository_id = r.id WHERE m.pattern = q.pattern), 0)
-    + coalesce((SELECT sum(u.received) FROM quota_members m JOIN uploads u ON u.repository = m.name
+    + coalesce((SELECT sum(u.received) FROM quota_members m JOIN uploads u ON u.repository = m.name AND u.received > 0
         WHERE m.pattern = q.pattern), 0) AS BIGINT),
     (SELECT count(*) FROM quota_members m JOIN repositories r ON r.name = m.name
         JOIN tags t ON t.repository_id = r.id WHERE m.pattern = q.pattern),

@@ -18,4 +18,4 @@ CREATE TABLE quota_members (
     PRIMARY KEY (name, pattern)
 ) WITHOUT ROWID;
 CREATE INDEX quota_members_by_pattern ON quota_members (pattern, name);
-CREATE INDEX uploads_by_repository ON uploads (repository);
+CREATE INDEX uploads_by_repository ON uploads (repository) WHERE received > 0;
