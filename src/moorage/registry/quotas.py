@@ -15,7 +15,7 @@ from moorage.registry.parts import Parts
 from moorage.spec.digest import Digest
 from moorage.spec.errors import BlobTooLarge, RegistryError
 
-_PAGE: Final = 200  # names in one transaction
+_PAGE: Final = 50  # names in one transaction
 
 
 class Quotas:
