@@ -18,8 +18,7 @@ from moorage.registry.policy import QuotaRule
 from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, Unsupported
 from moorage.spec.manifest import OCI_MANIFEST
 from moorage.storage.memory import MemoryBlobStore
-from moorage.testing.contract.facts import CHANGE, DIGEST
-from moorage.testing.contract.units import REPOSITORY, add_bytes, pushed, received, session
+from moorage.testing.contract.units import CHANGE, DIGEST, REPOSITORY, add_bytes, pushed, received, session
 from tests.login import basic
 from tests.postgres import Cluster, cluster
 from tests.relay import Relay, relay

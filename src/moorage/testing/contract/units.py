@@ -1,13 +1,15 @@
 """Small changes of facts that the contracts make."""
 
+import itertools
 import json
 import re
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from moorage.metadata import uploads
-from moorage.metadata.base import Metadata, Query, Unit
+from moorage.metadata import blobs, doomed, manifest_changes, repositories, tags, uploads
+from moorage.metadata.base import Metadata, Query, Unit, run
+from moorage.metadata.events import Change
 from moorage.metadata.manifest_changes import Push
 from moorage.metadata.uploads import UploadSession
 from moorage.spec import digest as digests
@@ -18,6 +20,30 @@ from moorage.storage.base import new_key
 Result = TypeVar("Result")
 LATER: Final = 4e9  # seconds since 1970: no session expires before
 REPOSITORY: Final = "library/thing"
+CHANGE: Final = Change(1.5, "someone")
+DIGEST: Final = digests.compute(b"content")
+
+
+def everything() -> Unit[None]:
+    """Put something into most tables."""
+    yield from blobs.add(REPOSITORY, DIGEST, 7, "key", CHANGE)
+    yield from uploads.start(REPOSITORY, "upload", "sha256", 1.0, LATER)
+    yield from run("add_segment", "upload", 0, 1, "segment")
+    yield from manifest_changes.push(pushed("all", tags=["tag"]), CHANGE)
+    yield from run("doom", "doomed", 1.0)
+
+
+async def anything(metadata: Metadata) -> list[object]:
+    """What ``everything`` would have left."""
+    return [
+        *await repositories.page(metadata, "", 10),
+        *await tags.page(metadata, REPOSITORY, "", 10),
+        *await doomed.page(metadata, 10),
+        *await uploads.segments(metadata, "upload"),
+        *await metadata.fetch("upload", "upload", REPOSITORY, 0.0),
+        *await metadata.fetch("check_blobs", "", 10),
+        *await metadata.fetch("check_manifests", 0, 10),
+    ]
 
 
 def refused(unit: Callable[[], Unit[Any]], error: Exception) -> Unit[None]:
@@ -121,3 +147,14 @@ def _value(column: str, text: str) -> int | float | str | bytes:
 def reads(text: str) -> bool:
     """Whether a query changes nothing."""
     return text.lstrip().upper().startswith("SELECT") or bool(re.match(r"\s*(--[^\n]*\n\s*)+SELECT", text))
+
+
+async def walk(page: Callable[[str], Any]) -> list[str]:
+    """All pages, one after the other, each from where the one before ended."""
+    found: list[str] = []
+    for _ in itertools.count():
+        more = await page(found[-1] if found else "")
+        if not more:
+            break
+        found += more
+    return found
