@@ -12,7 +12,7 @@ from moorage.auth.scopes import parse
 from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.tokens import Tokens
-from moorage.spec.errors import TokenInvalid
+from moorage.spec.errors import DatabaseUnavailable, TokenInvalid
 from tests.tokens import Staff
 
 SCOPES = parse(["repository:team/app:pull,push"])
@@ -87,3 +87,20 @@ async def test_used_twice_at_the_same_time(nodes: tuple[Tokens, Tokens], alice: 
     for each in nodes:
         with pytest.raises(TokenInvalid):
             await each.renew(successor, rotate=False)
+
+
+async def test_a_refresh_token_is_not_used_up_for_nothing(nodes: tuple[Tokens, Tokens], alice: Identity) -> None:
+    """Where it cannot be seen whether somebody is still there, he comes again with the token that he has."""
+
+    class Away(Staff):
+        async def recall(self, identity: Identity) -> Identity | None:
+            raise DatabaseUnavailable
+
+    kept = await nodes[0].refresh_token(alice)
+    nodes[0].know([Away()])
+    with pytest.raises(DatabaseUnavailable):
+        await nodes[0].renew(kept, rotate=True)
+    identity, successor = await nodes[1].renew(kept, rotate=True)
+    assert identity == alice
+    assert successor is not None
+    assert (await nodes[1].renew(successor, rotate=False))[0] == alice

@@ -55,24 +55,30 @@ def add_refresh(digest: str, token: RefreshToken, now: float) -> Unit[None]:
     )
 
 
-def use_refresh(digest: str, now: float, successor: str | None, expires_at: float) -> Unit[RefreshToken | None]:
-    """Whom the token stands for, None if it is not valid.
+async def refresh(metadata: Metadata, digest: str, now: float) -> RefreshToken | None:
+    """Whom a token stands for, None if it is not valid; one that was used up is still known."""
+    for row in await metadata.fetch("refresh_token", digest, now):
+        return RefreshToken(*row)
+    return None
 
-    With the digest of a ``successor`` it is used up, and its successor takes its place. A token that was used up and
-    comes again has been stolen, or its successor has: the whole family is revoked.
+
+def use_refresh(digest: str, now: float, successor: str, expires_at: float) -> Unit[bool]:
+    """Use a token up and let its ``successor`` (a digest) take its place; whether it was not used up before.
+
+    A token that was used up and comes again has been stolen, or its successor has: the whole family is revoked.
     """
     row = yield from one("refresh_token", digest, now)
     if row is None:
-        return None
+        return False
     token = RefreshToken(*row)
     if token.used_at is not None:
         yield from later("delete_refresh_family", token.family)
-    elif successor is not None:
-        yield from later("use_refresh_token", digest, now)
-        yield from later(
-            "add_refresh_token", successor, token.family, token.name, token.method, token.proof, now, expires_at
-        )
-    return token
+        return False
+    yield from later("use_refresh_token", digest, now)
+    yield from later(
+        "add_refresh_token", successor, token.family, token.name, token.method, token.proof, now, expires_at
+    )
+    return True
 
 
 def revoke_refresh(digest: str) -> Unit[None]:

@@ -24,6 +24,7 @@ PATH: Final = "/v2/token"
 _REFRESH: Final = "mrt_"  # what secret scanners can look for
 _KEYS_FRESH: Final = 1.0  # seconds after which a key that was withdrawn is noticed
 _REQUIRED: Final = ("sub", "nbf", "iat", "jti")
+_USED: Final = "the refresh token was used before; all that came from its login are revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,23 +158,25 @@ class Tokens:
 
         A token that was used up and comes again ends its family, so that whoever stole it has nothing.
         """
-        now = self._clock()
-        successor = _new_refresh_token() if rotate else None
-        expires_at = now + self.options.refresh_lifetime
-        token = await self._metadata.transact(
-            facts.use_refresh, _digest(refresh_token), now, successor and _digest(successor), expires_at
-        )
+        digest, now = _digest(refresh_token), self._clock()
+        token = await facts.refresh(self._metadata, digest, now)
         if token is None:
             raise TokenInvalid("the refresh token is not valid any more; log in again")
         if token.used_at is not None:
-            raise TokenInvalid("the refresh token was used before; all that came from its login are revoked")
+            await self._metadata.transact(facts.revoke_refresh, digest)
+            raise TokenInvalid(_USED)
         recall = self._recalls.get(token.method)
         identity = (
             await recall.recall(Identity(token.name, method=token.method, proof=token.proof)) if recall else None
         )
         if identity is None:
-            await self._metadata.transact(facts.revoke_refresh, _digest(refresh_token))
+            await self._metadata.transact(facts.revoke_refresh, digest)
             raise TokenInvalid("the refresh token is of somebody who is no longer let in; log in again")
+        if not rotate:
+            return identity, None
+        successor, expires_at = _new_refresh_token(), now + self.options.refresh_lifetime
+        if not await self._metadata.transact(facts.use_refresh, digest, now, _digest(successor), expires_at):
+            raise TokenInvalid(_USED)
         return identity, successor
 
     async def revoke(self, refresh_token: str) -> None:
