@@ -282,6 +282,19 @@ class TestOAuth:
             assert "refresh_token" not in body
         assert (await client.get("/v2/", headers=bearer(refresh))).status_code == 401
 
+    @pytest.mark.parametrize(
+        "wrong", [{"service": "other"}, {"scope": " ".join(f"repository:r{n}:pull" for n in range(101))}]
+    )
+    async def test_what_is_refused_uses_nothing_up(self, desk: Desk, wrong: dict[str, str]) -> None:
+        """Who asks for a successor and is refused for another reason comes again with the token that he has."""
+        client = await desk.open(*EVERYTHING)
+        refresh = (await fetch(client, offline_token="true")).json()["refresh_token"]
+        form = {"grant_type": "refresh_token", "refresh_token": refresh, "access_type": "offline"}
+        assert (await client.post(TOKEN, data=form | wrong)).status_code == 400
+        response = await client.post(TOKEN, data=form)
+        assert response.status_code == 200
+        assert response.json()["refresh_token"] != refresh
+
     @pytest.mark.parametrize("replayed", [{}, {"access_type": "offline"}], ids=["used", "rotated"])
     async def test_replay(self, desk: Desk, replayed: dict[str, str]) -> None:
         """One that was used up and comes again ends all that came from its login, and nothing of another login."""
@@ -415,10 +428,10 @@ async def test_time(desk: Desk) -> None:
         assert len(await tokens.keys()) == 2
         now += 311
         assert len(await tokens.keys()) == 1
-        assert (await tokens.renew(refresh, rotate=False))[0].name == "alice"
+        assert (await tokens.renew(refresh)).name == "alice"
         now += 30 * 86400
         with pytest.raises(TokenInvalid):
-            await tokens.renew(refresh, rotate=False)
+            await tokens.renew(refresh)
 
 
 async def test_realm_behind_a_proxy(desk: Desk) -> None:

@@ -153,13 +153,13 @@ class Tokens:
         await self._metadata.transact(facts.add_refresh, _digest(text), kept, now)
         return text
 
-    async def renew(self, refresh_token: str, *, rotate: bool) -> tuple[Identity, str | None]:
-        """Whom a refresh token stands for, and its successor, if it shall be used up; raises ``TokenInvalid``.
+    async def renew(self, refresh_token: str) -> Identity:
+        """Whom a refresh token stands for; raises ``TokenInvalid``.
 
         A token that was used up and comes again ends its family, so that whoever stole it has nothing.
         """
-        digest, now = _digest(refresh_token), self._clock()
-        token = await facts.refresh(self._metadata, digest, now)
+        digest = _digest(refresh_token)
+        token = await facts.refresh(self._metadata, digest, self._clock())
         if token is None:
             raise TokenInvalid("the refresh token is not valid any more; log in again")
         if token.used_at is not None:
@@ -172,12 +172,17 @@ class Tokens:
         if identity is None:
             await self._metadata.transact(facts.revoke_refresh, digest)
             raise TokenInvalid("the refresh token is of somebody who is no longer let in; log in again")
-        if not rotate:
-            return identity, None
-        successor, expires_at = _new_refresh_token(), now + self.options.refresh_lifetime
-        if not await self._metadata.transact(facts.use_refresh, digest, now, _digest(successor), expires_at):
+        return identity
+
+    async def succeed(self, refresh_token: str) -> str:
+        """Use a refresh token up; its successor. Raises ``TokenInvalid`` where it was used up before."""
+        text, now = _new_refresh_token(), self._clock()
+        expires_at = now + self.options.refresh_lifetime
+        if not await self._metadata.transact(
+            facts.use_refresh, _digest(refresh_token), now, _digest(text), expires_at
+        ):
             raise TokenInvalid(_USED)
-        return identity, successor
+        return text
 
     async def revoke(self, refresh_token: str) -> None:
         """End a refresh token and all of its family; one that is not there is no error."""

@@ -100,8 +100,9 @@ class TokenPages:
 
         Docker and most others do not ask, and keep their first one for good.
         """
-        identity, successor = await self._tokens.renew(_one(form, "refresh_token"), rotate=_offline(form))
-        return await self._answer(identity, form, refresh_token=successor)
+        token = _one(form, "refresh_token")
+        identity = await self._tokens.renew(token)
+        return await self._answer(identity, form, used_up=token if _offline(form) else None)
 
     async def _exchange(self, form: Form, address: str | None) -> Response:
         """A token of a trusted issuer for one of ours; RFC 8693."""
@@ -122,7 +123,7 @@ class TokenPages:
         asked: Form,
         *,
         lasting: bool = False,
-        refresh_token: str | None = None,
+        used_up: str | None = None,
         **more: str,
     ) -> Response:
         service = self._tokens.options.service
@@ -134,8 +135,10 @@ class TokenPages:
         granted = [cut for scope in scopes if (cut := await _granted(self._gate.authorizer, identity, scope))]
         issued = await self._tokens.issue(identity, granted)
         if lasting and self._tokens.renewable(identity):
-            refresh_token = await self._tokens.refresh_token(identity)
-        return _issued(issued, granted, {"refresh_token": refresh_token} if refresh_token else {}, more)
+            more["refresh_token"] = await self._tokens.refresh_token(identity)
+        if used_up is not None:  # last, since whoever gets no answer has lost it
+            more["refresh_token"] = await self._tokens.succeed(used_up)
+        return _issued(issued, granted, more)
 
 
 async def _granted(authorizer: Authorizer, identity: Identity, scope: Scope) -> Scope | None:
@@ -146,16 +149,15 @@ async def _granted(authorizer: Authorizer, identity: Identity, scope: Scope) -> 
     return Scope(scope.repository, actions) if actions else None
 
 
-def _issued(issued: Issued, scopes: Sequence[Scope], *more: Mapping[str, str]) -> Response:
+def _issued(issued: Issued, scopes: Sequence[Scope], more: Mapping[str, str]) -> Response:
     document: dict[str, Any] = {
         "token": issued.token,
         "access_token": issued.token,
         "expires_in": issued.expires_in,
         "issued_at": datetime.fromtimestamp(issued.issued_at, UTC).isoformat().replace("+00:00", "Z"),
         "scope": " ".join(map(str, scopes)),
+        **more,
     }
-    for each in more:
-        document |= each
     return _unstored(json_response(document))
 
 
