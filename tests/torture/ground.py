@@ -17,7 +17,7 @@ from tests.server import Server
 # FS_IOC_SHUTDOWN of the kernel's uapi/linux/fs.h: ext4 then drops all that is not on the disk, its journal included.
 _SHUTDOWN = 0x8004587D
 _WITHOUT_LOG_FLUSH = 2
-_SIZE = "2G"  # sparse
+_SIZE = "4G"  # sparse
 
 
 class Ground(Protocol):
