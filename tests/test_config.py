@@ -58,6 +58,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
     "metadata_connections": ("5", "5", 5),
     "metadata_timeout": ("2.5", "2.5", 2.5),
     "metadata_prepare": ("false", "0", False),
+    "metadata_replica": ('"postgresql://u@r/d"', "postgresql://u@r/d", "postgresql://u@r/d"),
     "workers": ("4", "4", 4),
     "drain_timeout": ("1.5", "1.5", 1.5),
     "keep_alive": ("5", "5", 5.0),
@@ -161,6 +162,7 @@ EXAMPLES: dict[str, tuple[str, str, Any]] = {
 NEEDED: dict[str, dict[str, str]] = {
     "authentication": {"htpasswd": "/etc/htpasswd"},
     "htpasswd": {"authentication": "htpasswd"},
+    "metadata_replica": {"metadata": "postgresql://u@h/d"},
     "tls_key": {"tls_certificate": "/etc/tls.crt"},
     "tls_key_password": {"tls_certificate": "/etc/tls.crt"},
     "tls_client_ca": {"tls_certificate": "/etc/tls.crt"},
@@ -282,6 +284,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("storage", "gs://bucket?x=1", "'gs://bucket?x=1'", "a name, /prefix or nothing"),
     ("redirect", "always", "'always'", "with storage = s3://…, gs://…, az://…"),
     ("cdn_url", "cdn.example", "'cdn.example'", "https?://"),
+    ("metadata_replica", "postgresql://u:x@r/d", "'postgresql://u@r/d'", "with metadata = postgresql://…"),
     ("object_region", "eu", "'eu'", "with storage = s3://…"),
     ("object_part_size", 1024, "1024", "from 5242880"),
     ("object_retry_timeout", 600, "600", "0 to 280"),

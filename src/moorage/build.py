@@ -156,6 +156,7 @@ def _postgres(settings: Settings, *, read_only: bool) -> MovableMetadata:
             patience=settings.metadata_timeout,
             prepare=settings.metadata_prepare,
             called=called,
+            replica=settings.metadata_replica,
         )
     except ValueError as error:
         raise SettingsError(f"{called}: {error}; allowed: postgresql://user@host/database") from error

@@ -188,6 +188,11 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             f"metadata = {shown('metadata', settings.metadata)}: allowed: sqlite, postgresql://user@host/database"
         )
+    if settings.metadata_replica and settings.metadata == "sqlite":
+        raise SettingsError(
+            f"metadata_replica = {shown('metadata_replica', settings.metadata_replica)}: "
+            "allowed with metadata = postgresql://…"
+        )
     if scheme == "memory" and settings.metadata != "sqlite":
         raise SettingsError("storage = 'memory': allowed with metadata = 'sqlite': facts would outlive the bytes")
     if scheme == "memory" and settings.workers > 1:

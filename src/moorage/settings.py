@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metadata_connections: Annotated[int, Meta(ge=1, le=1000)] = 10
     metadata_timeout: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
     metadata_prepare: bool = True
+    metadata_replica: Annotated[str, Meta(pattern=r"^postgres(ql)?://")] | None = None
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     drain_timeout: Seconds = 30.0
     keep_alive: Seconds = 75.0
@@ -212,7 +213,7 @@ SECRETS: Final = frozenset(name for name, kind in TYPES.items() if Secret in (ki
 
 def shown(name: str, value: Any) -> str:
     """The value as an error or a log may show it: no secret, no password."""
-    if name == "metadata" and isinstance(value, str):
+    if name in ("metadata", "metadata_replica") and isinstance(value, str):
         value = without_password(value)
     return "(not shown)" if name in SECRETS else repr(value)
 

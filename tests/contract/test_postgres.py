@@ -196,7 +196,7 @@ class TestOthers:
             held, release = asyncio.Semaphore(0), asyncio.Event()
 
             async def hold() -> None:
-                async with facts._connection():
+                async with facts._pool.connection():
                     held.release()
                     await release.wait()
 
@@ -444,7 +444,7 @@ class TestPooler:
             for n in range(5):
                 await facts.transact(repositories.make, f"r{n}")
                 assert await repositories.exists(facts, f"r{n}")
-            async with facts._connection() as connection:
+            async with facts._pool.connection() as connection:
                 cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements")
                 assert await cursor.fetchone() == (0,)
 

@@ -12,8 +12,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -22,10 +21,10 @@ import psycopg_pool
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg.types.numeric import Int8BinaryDumper
 
 from moorage.metadata.base import Arguments, Later, Query, Result, Row, Rows, Unit, load_queries
 from moorage.metadata.foresight import foreseen
+from moorage.metadata.postgres_pool import Lost, Pool, reason
 from moorage.metadata.postgres_schema import SchemaUnknown, continue_numbers, migrate, schema_of
 from moorage.metadata.tables import PAGE, tables
 from moorage.spec.errors import DatabaseUnavailable, OutcomeUnknown, ServiceUnavailable, StorageFull, Unsupported
@@ -43,14 +42,18 @@ _APART: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 # What PostgreSQL may say instead of a serialization failure; otherwise it is said again.
 _PERHAPS_APART: Final = (errors.UniqueViolation, errors.ExclusionViolation)
 _PERHAPS: Final = 4
-_TURN: Final = 1.0  # seconds
 _PAUSE: Final = 0.1  # seconds between attempts to reach the database
 _CONNECTION: Final = {
     "application_name": "moorage",
     "connect_timeout": "5",  # seconds
     "tcp_user_timeout": "15000",  # milliseconds until a silent peer is given up
-    "target_session_attrs": "read-write",  # of several hosts, the one that takes changes
 }
+_LEADER: Final = {"target_session_attrs": "read-write"}  # of several hosts, the one that takes changes
+# Said in each transaction, since a pooler gives it any session: its COMMIT returns once the replica shows it.
+_APPLIED: Final = "SET LOCAL synchronous_commit = remote_apply"
+_FOLLOWERS: Final = "SHOW synchronous_standby_names"
+_REPLICA_PATIENCE: Final = 0.2  # seconds that a question waits for a connection to the replica
+_REPLICA_AWAY: Final = 1.0  # seconds in which a replica that did not answer is not asked
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger("moorage.metadata")
 
@@ -62,7 +65,8 @@ class PostgresOptions:
     At most ``connections`` are kept. ``patience`` is how long (seconds) an operation waits for one of them, for a
     database that cannot be reached, or for others to let it through. ``prepare`` must be off where a pooler gives
     each transaction another session and knows no prepared statements. ``called`` is what errors call the database.
-    Raises ``ValueError`` for a URL that is none.
+    ``replica`` is a standby that is asked what needs no transaction. Each commit waits until it is applied there, for
+    which the primary must have it as its synchronous standby. Raises ``ValueError`` for a URL that is none.
     """
 
     url: str
@@ -71,27 +75,25 @@ class PostgresOptions:
     patience: float = 10.0
     prepare: bool = True
     called: str = "the database"
+    replica: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            conninfo_to_dict(self.url)
-        except psycopg.ProgrammingError as error:
-            raise ValueError(_reason(error)) from None
+        for url in filter(None, (self.url, self.replica)):
+            try:
+                conninfo_to_dict(url)
+            except psycopg.ProgrammingError as error:
+                raise ValueError(reason(error)) from None
 
-    def conninfo(self) -> str:
+    def conninfo(self, url: str, **defaults: str) -> str:
         """What libpq is given."""
-        given = {name: value for name, value in conninfo_to_dict(self.url).items() if value is not None}
+        given = {name: value for name, value in conninfo_to_dict(url).items() if value is not None}
         if self.password is not None:
             given["password"] = self.password
-        return make_conninfo("", **(_CONNECTION | given))
+        return make_conninfo("", **(_CONNECTION | defaults | given))
 
 
 # A pipeline that ends with an error says so a second time, for each conflict that is then run again.
 logging.getLogger("psycopg").addFilter(lambda record: not record.msg.startswith("error ignored terminating"))
-
-
-class _Lost(Exception):
-    """The connection went, and with it what was not committed."""
 
 
 class PostgresMetadata:
@@ -105,34 +107,33 @@ class PostgresMetadata:
         self._options = options
         self._read_only = read_only
         self._queries = load_queries()
-        self._pool: psycopg_pool.AsyncConnectionPool
+        self._pool: Pool
+        self._replica: Pool | None = None
+        self._replica_from = 0.0  # when, by the loop's clock, the replica may be asked again
         self._contended: asyncio.Lock
         self._commits = _NAMES_AT_ONCE // 2  # since names were forgotten
         self._open = False
 
     async def __aenter__(self) -> Self:
-        conninfo = self._options.conninfo()
+        options = self._options
+        conninfo = options.conninfo(options.url, **_LEADER)
+        replica = None if self._read_only else options.replica
         try:
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
                 await (schema_of(connection) if self._read_only else migrate(connection))
+                if replica and await (await connection.execute(_FOLLOWERS)).fetchone() == ("",):
+                    raise RuntimeError(
+                        f"{options.called}: synchronous_standby_names is empty there, so the replica would not show "
+                        "what was just pushed; allowed: a server that names the replica"
+                    )
         except SchemaUnknown as error:
             raise RuntimeError(f"{self._options.called}: {error}") from error
         except psycopg.Error as error:
-            raise OSError(f"{self._options.called}: {_reason(error)}") from error
-        self._pool = psycopg_pool.AsyncConnectionPool(
-            conninfo,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": 0 if self._options.prepare else None,
-                "cursor_factory": psycopg.AsyncRawCursor,
-            },
-            min_size=min(2, self._options.connections),
-            max_size=self._options.connections,
-            reconnect_timeout=_TURN,
-            name="moorage",
-            configure=_configure,
-            open=False,
-        )
+            raise OSError(f"{self._options.called}: {reason(error)}") from error
+        self._pool = self._pool_of(conninfo, options.patience)
+        if replica:
+            self._replica = self._pool_of(options.conninfo(replica), _REPLICA_PATIENCE)
+            await self._replica.open()
         self._contended = asyncio.Lock()
         await self._pool.open()
         self._open = True
@@ -141,14 +142,20 @@ class PostgresMetadata:
     async def __aexit__(self, *exception: object) -> None:
         self._open = False
         await self._pool.close()
+        if self._replica is not None:
+            await self._replica.close()
+
+    def _pool_of(self, conninfo: str, patience: float) -> Pool:
+        options = self._options
+        return Pool(conninfo, connections=options.connections, patience=patience, prepare=options.prepare)
 
     async def fetch(self, query: str, *parameters: Any) -> Sequence[Row]:
         if (rows := foreseen(self, (query, parameters))) is not None:
             return rows
         text = self._queries[query]
 
-        async def ask() -> Sequence[Row]:
-            async with self._connection() as connection:
+        async def ask(pool: Pool) -> Sequence[Row]:
+            async with pool.connection() as connection:
                 cursor = connection.cursor(binary=True)
                 try:
                     await cursor.execute(text, parameters)
@@ -158,11 +165,11 @@ class PostgresMetadata:
                     raise
                 return await cursor.fetchall()
 
-        return await self._patiently(ask)
+        return await self._read(ask)
 
     async def fetch_several(self, queries: Sequence[Query]) -> list[Sequence[Row]]:
-        async def ask() -> dict[Query, Sequence[Row]]:
-            async with self._connection() as connection:
+        async def ask(pool: Pool) -> dict[Query, Sequence[Row]]:
+            async with pool.connection() as connection:
                 cursors = {}
                 async with connection.pipeline():
                     for query, parameters in queries:
@@ -171,12 +178,12 @@ class PostgresMetadata:
                             await cursor.execute(self._queries[query], parameters)
                 return {each: await cursor.fetchall() for each, cursor in cursors.items()}
 
-        answers = await self._patiently(ask)
+        answers = await self._read(ask)
         return [answers.get(each, ()) for each in queries]
 
     async def ahead(self) -> float:
         async def ask() -> float:
-            async with self._connection() as connection:
+            async with self._pool.connection() as connection:
                 before = time.time()
                 cursor = await connection.execute(_NOW)
                 ((now,),) = await cursor.fetchall()
@@ -200,19 +207,21 @@ class PostgresMetadata:
 
     async def dump(self) -> AsyncGenerator[Rows]:
         try:
-            async with self._connection() as connection, connection.transaction():
+            async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 for table, columns in tables().items():
                     async with psycopg.AsyncServerCursor(connection, "moorage_dump") as cursor:
                         await cursor.execute(f"SELECT {', '.join(columns)} FROM {table}".encode())
                         while rows := await cursor.fetchmany(PAGE):
                             yield Rows(table, columns, rows)
-        except (_Lost, psycopg_pool.PoolTimeout) as error:
+        except (Lost, psycopg_pool.PoolTimeout) as error:
             raise DatabaseUnavailable(detail={"reason": str(error)}) from error
 
     async def load(self, pages: AsyncIterable[Rows]) -> None:
         try:
-            async with self._connection() as connection, connection.transaction():
+            async with self._pool.connection() as connection, connection.transaction():
+                if self._replica is not None:
+                    await connection.execute(_APPLIED)
                 for table in tables():
                     await connection.execute(f"DELETE FROM {table}".encode())
                 cursor = connection.cursor()
@@ -221,10 +230,20 @@ class PostgresMetadata:
                         for row in rows:
                             await copy.write_row(row)
                 await continue_numbers(connection)
-        except (_Lost, psycopg_pool.PoolTimeout) as error:
+        except (Lost, psycopg_pool.PoolTimeout) as error:
             raise DatabaseUnavailable(detail={"reason": str(error)}) from error
         except errors.DiskFull as error:
             raise StorageFull(detail={"reason": str(error)}) from error
+
+    async def _read(self, ask: Callable[[Pool], Awaitable[_Answer]]) -> _Answer:
+        """What ``ask`` finds: at the replica, which shows all that was acknowledged, or else where it came from."""
+        clock = asyncio.get_running_loop().time
+        if self._replica is not None and clock() >= self._replica_from:
+            try:
+                return await ask(self._replica)
+            except (Lost, psycopg_pool.PoolTimeout, psycopg.Error):
+                self._replica_from = clock() + _REPLICA_AWAY
+        return await self._patiently(lambda: ask(self._pool))
 
     async def _patiently(self, ask: Callable[[], Awaitable[_Answer]], *, apart: bool = False) -> _Answer:
         """What ``ask`` returns, in several attempts where the connection is lost before it did anything."""
@@ -233,7 +252,7 @@ class PostgresMetadata:
         while True:
             try:
                 return await ask()
-            except _Lost as error:
+            except Lost as error:
                 if clock() >= until:
                     raise DatabaseUnavailable(detail={"reason": str(error)}) from error
                 await asyncio.sleep(_PAUSE)
@@ -254,49 +273,17 @@ class PostgresMetadata:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
                 pause = min(2 * pause, _PAUSE)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection of the pool; raises ``_Lost`` if it is lost meanwhile."""
-        connection = await self._take()
-        try:
-            yield connection
-        except psycopg.OperationalError as error:
-            if connection.broken or isinstance(error, errors.AdminShutdown | errors.CrashShutdown):
-                raise _Lost(_reason(error)) from error
-            raise
-        except psycopg.DataError as error:  # such as a NUL, which no text can hold here
-            raise Unsupported(
-                "the request holds text or a number that the database cannot", detail={"reason": _reason(error)}
-            ) from error
-        except errors.ReadOnlySqlTransaction as error:  # another server took its place
-            await connection.close()
-            raise _Lost(_reason(error)) from error
-        finally:
-            await self._pool.putconn(connection)
-
-    async def _take(self) -> psycopg.AsyncConnection[Any]:
-        """A free connection; raises ``PoolTimeout`` when patience is over."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._options.patience
-        while True:
-            # In turns: where the server was away, only a new asker makes the pool look for it again.
-            try:
-                return await self._pool.getconn(min(_TURN, max(0.001, until - clock())))
-            except psycopg_pool.PoolTimeout:
-                if clock() >= until:
-                    raise
-
     async def _attempt(self, unit: Callable[[], Unit[Result]]) -> Result:
-        transaction = _Transaction(self._queries)
+        transaction = _Transaction(self._queries, applied=self._replica is not None)
         try:
-            async with self._connection() as connection:
+            async with self._pool.connection() as connection:
                 result = await transaction.run(connection, unit())
                 self._commits += transaction.ending
                 if self._commits >= _NAMES_AT_ONCE:
                     self._commits = 0
                     await _forget_names(connection)
                 return result
-        except _Lost:
+        except Lost:
             if not transaction.ending or not await self._is_committed(transaction.name):
                 raise
             return cast("Result", transaction.result)
@@ -308,7 +295,7 @@ class PostgresMetadata:
         """
 
         async def ask() -> bool:
-            async with self._connection() as connection:
+            async with self._pool.connection() as connection:
                 cursor = await connection.execute(_TAKE_NAME, (name,))
                 return await cursor.fetchone() is None
 
@@ -319,9 +306,13 @@ class PostgresMetadata:
 
 
 class _Transaction:
-    """One attempt at a unit. ``ending`` once COMMIT was sent; ``name`` is what it leaves then."""
+    """One attempt at a unit. ``ending`` once COMMIT was sent; ``name`` is what it leaves then.
 
-    def __init__(self, queries: dict[str, str]) -> None:
+    With ``applied`` its COMMIT waits for the replica.
+    """
+
+    def __init__(self, queries: dict[str, str], *, applied: bool) -> None:
+        self._applied = applied
         self.ending = False
         self.name = _name(time.time()) + secrets.token_hex(8)
         self.result: Any = None
@@ -374,6 +365,8 @@ class _Transaction:
                 cursors.append(cursor)
             if commit:
                 await connection.execute(_NAME, (self.name,))
+                if self._applied:
+                    await connection.execute(_APPLIED)
                 await connection.execute("COMMIT")
         self._begun = True
         self._waiting.clear()
@@ -390,18 +383,8 @@ async def _forget_names(connection: psycopg.AsyncConnection[Any]) -> None:
     try:
         await connection.execute(_FORGET_NAMES, (_name(time.time() - _NAMES_KEPT),))
     except psycopg.Error as error:
-        _log.warning("names of old transactions stay for now: %s", _reason(error))
-
-
-async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    connection.prepared_max = None  # else those used least are dropped, which costs a round trip each
-    connection.adapters.register_dumper(int, Int8BinaryDumper)  # else each size of a number is a statement of its own
+        _log.warning("names of old transactions stay for now: %s", reason(error))
 
 
 def _has_nul(parameters: Sequence[Any]) -> bool:
     return any(isinstance(each, str) and "\0" in each for each in parameters)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what the library says; none holds a password."""
-    return (str(error) or type(error).__name__).splitlines()[0]
