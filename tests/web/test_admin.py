@@ -122,6 +122,7 @@ WRONG = {
     "a wrong name": ("POST", "/api/keys", b'{"name": "a:b", "scope": ["**:pull"]}', "'a:b'"),
     "no scope": ("POST", "/api/keys", b'{"name": "ci"}', "scope"),
     "a wrong scope": ("POST", "/api/keys", b'{"name": "ci", "scope": ["x"]}', "'x'"),
+    "an early end": ("POST", "/api/keys", b'{"name": "ci", "scope": ["a:pull"], "expires_in": 0}', "ends"),
     "too much": ("POST", "/api/keys", b" " * 70_000, "65536"),
     "no parameter": ("DELETE", "/api/keys", b"", "parameter name"),
     "neither": ("POST", "/api/rules", b'{"who": ["a"], "repositories": ["**"]}', "either allow or deny"),

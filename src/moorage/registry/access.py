@@ -108,6 +108,8 @@ class Access:
             raise ValueError("a key ends before the year 10000; allowed: no end at all")
         words = None if scope is None else json.dumps(write_scope(read_scope(scope)))
         secret, now = make_key(), self._parts.clock()
+        if expires_at is not None and expires_at <= now:
+            raise ValueError("a key ends after it was made")
         key = StoredKey(check_name(name), acts_as and check_name(acts_as), words, now, expires_at, None)
         await self._parts.metadata.transact(facts.add_key, key, digest_of_key(secret), self._parts.change(actor))
         return secret
