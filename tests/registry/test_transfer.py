@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from moorage import Policy, Registry
+from moorage.metadata.base import Unit, later
 from moorage.metadata.postgres import PostgresMetadata, PostgresOptions
 from moorage.metadata.sqlite import SQLiteMetadata
 from moorage.registry.check import check
@@ -208,3 +209,19 @@ async def test_what_the_source_loses_meanwhile_is_asked_for_anew(tmp_path: Path)
         assert await target.problems() == []
         await source.registry.clean()
         assert await target.keys() == await source.keys()
+
+
+async def test_long_tables(tmp_path: Path) -> None:
+    """Facts of many pages come in whichever threads each page is read and written."""
+    source, target = on_disk(tmp_path / "a"), on_disk(tmp_path / "b")
+    async with opened(source, target):
+        await source.push("v1")
+
+        def happens() -> Unit[None]:
+            for n in range(20_000):
+                yield from later("add_event", float(n), "someone", "tag.push", "app", None, "v1", None, None, None)
+
+        await source.place.metadata.transact(happens)
+        await transfer(source, target)
+        counts = [(await side.place.metadata.fetch("last_event"))[0][0] for side in (source, target)]
+        assert counts[0] == counts[1] > 20_000

@@ -162,13 +162,15 @@ class SQLiteMetadata:
     async def load(self, pages: AsyncIterable[Rows]) -> None:
         writer = self._another()
         try:
-            writer.execute("BEGIN IMMEDIATE")
+            # One for all: a cursor of each page, dropped by one thread, would reset the statement that another is in.
+            cursor = writer.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
             for table in tables():
-                writer.execute(f"DELETE FROM {table}")
+                cursor.execute(f"DELETE FROM {table}")
             async for table, columns, rows in pages:
                 insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-                await asyncio.to_thread(writer.executemany, insert, rows)
-            await asyncio.to_thread(writer.execute, "COMMIT")
+                await asyncio.to_thread(cursor.executemany, insert, rows)
+            await asyncio.to_thread(cursor.execute, "COMMIT")
             if self._path is None:
                 self._writer.deserialize(writer.serialize())
         except sqlite3.Error as error:
