@@ -63,6 +63,16 @@ async def test_quotas(root: Path, tmp_path: Path) -> None:
                 f"/v2/team/app/blobs/uploads/?digest={digest_of(b'x' * 1000)}", content=b"x" * 1000
             )
             assert errors(too_much, 403, "DENIED")[0]["detail"]["quota"] == "team/**"
+            # What comes by import is under the same quotas; what was copied or moved brings its counts along.
+            assert run("export", "--root", root, "team/app:v1", tmp_path / "layout").returncode == 0
+            left_out = run("import", "--root", root, "--repository", "x", tmp_path / "layout")
+            assert left_out.returncode == 1
+            assert "the quota of x allows 0 tags; used: 0, asked for: 1 more" in left_out.stdout
+            assert run("import", "--root", root, "--repository", "elsewhere", tmp_path / "layout").returncode == 0
+            assert run("backup", "--root", root, tmp_path / "backup").returncode == 0
+            assert run("restore-backup", "--root", tmp_path / "other", tmp_path / "backup").returncode == 0
+            assert run("quota", "--root", tmp_path / "other").stdout == run("quota", "--root", root).stdout
+            assert run("check", "--root", tmp_path / "other").returncode == 0
         assert run("check", "--root", root).returncode == 0
     with running(root):
         assert run("quota", "--root", root).stdout == "there are no quotas\n"

@@ -75,7 +75,7 @@ class Quota:
 
     def covers(self, name: str) -> bool:
         """Whether it is for a repository, or for the past of one."""
-        return matches(name.removeprefix("~"), (self.pattern,))
+        return matches(_base_of(name), (self.pattern,))
 
 
 def quota(row: Row) -> Quota:
@@ -157,15 +157,12 @@ def enroll(pattern: str, last: str, most: int) -> Unit[str | None]:
     """
     if all(each.pattern != pattern for each in map(quota, (yield from run("quotas")))):
         return None
-    names = [name for name, _ in (yield from run("page_names", pattern, last, most))]
-    # A repository and its past at once: what is moved between them is not counted anew.
-    for base in dict.fromkeys(name.removeprefix("~") for name in names):
-        for name in (base, f"~{base}") if matches(base, (pattern,)) else ():
-            there = name in names or (yield from one("repository_id", name))
-            if there and (yield from one("is_member", name, pattern)) is None:
-                yield from _join(pattern, name)
+    names = yield from run("page_names", pattern, last, most)
+    for name, _ in names:
+        if matches(_base_of(name), (pattern,)) and (yield from one("is_member", name, pattern)) is None:
+            yield from _join(pattern, name)
     if len(names) == most:
-        return str(names[-1])
+        return str(names[-1][0])
     yield from later("set_counted", pattern)
     return None
 
@@ -176,8 +173,24 @@ def forget(pattern: str) -> Unit[None]:
     yield from later("empty_quota", pattern)
 
 
+def _base_of(name: str) -> str:
+    """The repository that a name is of, be it that of its past."""
+    return name.removeprefix("~")
+
+
 def _join(pattern: str, name: str) -> Unit[Amount]:
-    """Make a name a member, with all that it has; returns that."""
+    """Make a name a member, with all that it has; returns that.
+
+    A repository and its past join at once, since what is moved between them is not counted anew.
+    """
+    brought = yield from _bring(pattern, name)
+    other = _base_of(name) if name.startswith("~") else f"~{name}"
+    if (yield from one("repository_id", other)) and (yield from one("is_member", other, pattern)) is None:
+        yield from _bring(pattern, other)
+    return brought
+
+
+def _bring(pattern: str, name: str) -> Unit[Amount]:
     brought = Amount(*(yield from run("brought_to_quota", pattern, name))[0])
     yield from later("add_member", name, pattern)
     yield from later("count_in_quota", pattern, *brought)
