@@ -38,6 +38,8 @@ async def test_a_draft_holds_its_manifests() -> None:
         moves = [TagMove("a", "one", staged["digest"]), TagMove("a", "two", platform["digest"])]
         await place.registry.releases.make("r", moves, draft=True)
         await place.registry.manifests.delete("a", parent["digest"])
+        place.now += 2 * DAY
+        assert [each.digest async for each in place.registry.retention.preview()] == [other["digest"]]
         await passed(place, 5)
         assert [await place.has(each) for each in (staged, platform, other)] == [True, True, False]
         ((holder,),) = [each.held_by for each in await place.registry.explain.why(f"a@{staged['digest']}")]
@@ -55,6 +57,8 @@ async def test_a_draft_takes_back_what_is_to_go() -> None:
         parent = await place.put(index([platform]))
         await place.registry.manifests.delete("a", parent["digest"])
         await place.registry.releases.make("r", [TagMove("a", "t", platform["digest"])], draft=True)
+        ((holder,),) = [each.held_by for each in await place.registry.explain.why(f"a@{platform['digest']}")]
+        assert (holder.kind, holder.name) == ("release", "r")
         await place.later(2 * GRACE)
         assert await place.has(platform)
         assert await place.has_blob(b"platform")

@@ -8,12 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, tags, uploads
+from moorage.metadata import blobs, doomed, manifest_changes, manifests, referrers, releases, tags, uploads
 from moorage.metadata.base import Metadata, Query, Unit, run
 from moorage.spec.digest import Digest
-from moorage.spec.errors import BlobUnknown, BlobUploadUnknown, ManifestBlobUnknown, ManifestUnknown, NameUnknown
+from moorage.spec.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    NameUnknown,
+    PreconditionFailed,
+)
 from moorage.spec.names import fallback_tag
 from moorage.spec.preconditions import ALWAYS
+from moorage.spec.releases import MOST_CHANGES, TagMove
 from moorage.testing.contract.driving import with_metadata
 from moorage.testing.contract.moving import MovingContract
 from moorage.testing.contract.transactions import TransactionContract
@@ -183,6 +191,43 @@ class MetadataContract(TransactionContract, MovingContract):
             events = [parameters for name, parameters in statements if name == "add_event"]
             assert [(action, tag, old, new) for _, _, action, _, _, tag, old, new, _ in events] == expected
             assert {event[:2] for event in events} <= {(CHANGE.at, CHANGE.actor)}
+
+    @with_metadata
+    async def test_a_release_is_one_change(self, metadata: Metadata) -> None:
+        """Of several that race from the same tags one is done whole; also the largest; and back."""
+        everywhere = [f"t{n:03}" for n in range(MOST_CHANGES)]
+        rounds = [pushed("old", tags=everywhere), *(pushed(f"{n}") for n in range(4))]
+        for each in rounds:
+            await metadata.transact(manifest_changes.push, each, CHANGE)
+
+        free: dict[str, Any] = {"fixed": {}, "kept": lambda *_: False}
+
+        async def release(name: str, digest: str, expected: str) -> bool:
+            moves = [TagMove(REPOSITORY, tag, digest, expected) for tag in everywhere]
+            return await metadata.transact(releases.make, name, moves, CHANGE, **free)
+
+        old = rounds[0].digest
+        rivals = (release(f"r{n}", each.digest, old) for n, each in enumerate(rounds[1:]))
+        outcomes = await asyncio.gather(*rivals, return_exceptions=True)
+        assert outcomes.count(True) == 1
+        assert sum(isinstance(each, PreconditionFailed) for each in outcomes) == 3
+        winner = outcomes.index(True)
+
+        async def named() -> set[str]:
+            return {
+                (await manifests.find(metadata, REPOSITORY, tag, None, content=False)).digest for tag in everywhere
+            }
+
+        assert await named() == {rounds[winner + 1].digest}
+        found = [each.name for each in await releases.page(metadata, (9.9, ""), 10)]
+        assert found == [f"r{winner}"]
+        again = await asyncio.gather(*(release(f"r{winner}", rounds[winner + 1].digest, old) for _ in range(3)))
+        assert again == [False] * 3
+        undone = (
+            metadata.transact(releases.roll_back, f"r{winner}", CHANGE, frozenset[str](), **free) for _ in range(3)
+        )
+        assert await asyncio.gather(*undone) == [[]] * 3
+        assert await named() == {old}
 
     @with_metadata
     async def test_much_at_once(self, metadata: Metadata) -> None:
