@@ -131,7 +131,7 @@ def cut_each(after: int) -> Callable[[Asked], Trouble | None]:
 async def test_a_pull_goes_on_where_it_was_cut(behind: Opener, rule: Rule) -> None:
     """The client does not notice: it gets a 200 with every byte."""
     place = await behind()
-    await push(place, LARGE)
+    assert (await push(place, LARGE)).status_code == 201
     place.proxy.rule = rule
     answer = await place.repository.get(f"blobs/{digest_of(LARGE)}")
     assert answer.status_code == 200
