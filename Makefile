@@ -72,8 +72,9 @@ nodes: .venv/stores ## run four nodes behind nginx, and kill what they stand on 
 conformance: .venv/dev ## run the official conformance suite (SUITE=FILE names one built before)
 	$(BIN)/python -m tests.conformance.official $(ARGS)
 
-torture: .venv/dev ## kill the server 200 times under load and look for what was lost (KILLS=N)
+torture: .venv/dev ## kill the server, and what looks after content, 200 times under load; look for what was lost (KILLS=N)
 	$(BIN)/python -m tests.torture --kills $(or $(KILLS),200) $(ARGS)
+	$(BIN)/python -m tests.torture --duties --kills $(or $(KILLS),200)
 
 bench: .venv/bench ## compare speed with other registries (LOADS=..., PEERS=...)
 	$(BIN)/python -m benchmarks $(if $(LOADS),--loads $(LOADS)) $(if $(PEERS),--peers $(PEERS)) $(ARGS)

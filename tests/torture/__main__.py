@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.torture.duties import Duties
 from tests.torture.ground import Kept, disk, why_no_disk
 from tests.torture.model import Violation
 from tests.torture.torment import Torment
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="how many times the server is killed")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32), help="where all choices come from")
     parser.add_argument("--workers", type=int, help="processes of the server (default: 1 and 4 in turn)")
+    parser.add_argument("--duties", action="store_true", help="kill what looks after content, not the server")
     parser.add_argument("--power", action="store_true", help="cut the power of its disk too (needs root)")
     options = parser.parse_args()
     if options.power and (why := why_no_disk()):
@@ -28,6 +30,13 @@ def main() -> int:
     started = time.monotonic()
     try:
         with contextlib.ExitStack() as stack:
+            if options.duties:
+                duties = Duties(folder=scratch, kills=options.kills, seed=options.seed, tell=_tell)
+                asyncio.run(duties.run())
+                lasted = time.monotonic() - started
+                print(f"{duties.done} kills in {lasted:.0f} s with seed {options.seed}: nothing lost")
+                shutil.rmtree(scratch)
+                return 0
             ground = stack.enter_context(disk(scratch)) if options.power else Kept(scratch)
             torment = Torment(
                 ground=ground, kills=options.kills, seed=options.seed, workers=options.workers, tell=_tell

@@ -1,6 +1,7 @@
 """The end of a run: what nothing holds is gone from the facts and from storage, and all else is there and right."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,9 +16,14 @@ _PATIENCE = 20.0  # seconds for what a server is still deleting
 
 
 async def verify_the_end(settings: Settings, tenants: Sequence[Tenant]) -> None:
-    """Collect all that nothing holds, as if every grace and the history were over; raises ``Violation``."""
+    """Collect when every grace, the history and all sessions are over, and look; raises ``Violation``."""
     policy = replace(settings.policy(), collect_grace=0, history_days=0, unnamed_grace=0)
-    async with Registry(store_of(settings), metadata_of(settings), policy, housekeeping=False) as registry:
+
+    def late() -> float:
+        return time.time() + settings.upload_expiry
+
+    store, metadata = store_of(settings), metadata_of(settings)
+    async with Registry(store, metadata, policy, clock=late, housekeeping=False) as registry:
         parts = registry._parts
         await registry.collect()
         async with asyncio.timeout(_PATIENCE):
