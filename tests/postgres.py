@@ -108,6 +108,19 @@ class Cluster:
         self.run(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
+    def empty(self, url: str) -> None:
+        """Make a database what it was when it was made of the template: far quicker than to make another."""
+        with psycopg.connect(url, autocommit=True) as connection, connection.transaction():
+            found = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL (%s)",
+                (["moorage_schema", "access_version"],),
+            )
+            for (table,) in found.fetchall():
+                connection.execute(f"DELETE FROM {table}".encode())
+            connection.execute("UPDATE access_version SET number = 0")
+            for (sequence,) in connection.execute("SELECT sequencename FROM pg_sequences").fetchall():
+                connection.execute(f"ALTER SEQUENCE {sequence} RESTART".encode())
+
     def drop(self, url: str) -> None:
         self.run(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
 

@@ -19,16 +19,27 @@ from tests.support import Repository, new_registry, served
 Opener = Callable[..., Any]
 
 
+@pytest.fixture(scope="session")
+def databases() -> list[str]:
+    """The URLs of those that nobody uses, with the schema and nothing in them."""
+    return []
+
+
 @pytest.fixture
-def make_registry(request: pytest.FixtureRequest) -> Callable[[Policy | None], Registry]:
+def make_registry(request: pytest.FixtureRequest, databases: list[str]) -> Callable[[Policy | None], Registry]:
     """Makes registries that hold nothing, to be opened."""
     if os.environ.get("TEST_METADATA") != "postgresql":
         return new_registry
     cluster: Cluster = request.getfixturevalue("postgres")
 
     def make(policy: Policy | None) -> Registry:
-        url = cluster.make_database(TEMPLATE)
-        request.addfinalizer(lambda: cluster.drop(url))
+        url = databases.pop() if databases else cluster.make_database(TEMPLATE)
+
+        def give_back() -> None:
+            cluster.empty(url)
+            databases.append(url)
+
+        request.addfinalizer(give_back)
         return Registry(MemoryBlobStore(), PostgresMetadata(PostgresOptions(url=url, connections=3)), policy)
 
     return make
