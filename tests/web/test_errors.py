@@ -48,7 +48,7 @@ async def test_unknown_route(registry: Registry, method: str, path: str) -> None
 async def test_wrong_method(registry: Registry, method: str, rows: dict[str, Any]) -> None:
     """A method that an endpoint does not have is 405 UNSUPPORTED with Allow."""
     template = next(iter(rows.values())).path
-    path = template.format(name="a/b", digest=DIGEST, reference="latest", upload="x")
+    path = template.format(name="a/b", digest=DIGEST, reference="latest", upload="x", release="r")
     response = await ask(registry, method, path)
     if method in rows:
         assert response.status_code != 405
