@@ -30,6 +30,7 @@ TENANTS = 5
 IMAGES = 8  # that are imported each time
 WORK = 0.7  # seconds of the clients before each duty
 RERUNS = 30  # of an import whose blobs are collected before their manifest comes
+REFUSED = 2  # the exit code of what cannot be done
 LOWEST = 0.15  # seconds: before that a process has done nothing
 SETTINGS: Final = {"collect_grace": 0, "history_days": 0, "housekeeping_interval": 0.2, "scrub_rate": 0}
 # A copy is looked at as it is, and may be brought up to date later.
@@ -137,7 +138,11 @@ class Duties:
         still = self._random.random() < 0.6
         if still:
             await self._rest()
-        await self._finish(*backup)
+        # Without a grace what it copies may go too fast for it: then it says so, and is done while the clients rest.
+        if await self._finish(*backup, among=(0,) if still else (0, REFUSED)):
+            still = True
+            await self._rest()
+            await self._finish(*backup)
         restored = self.folder / "restored"
         restore = ("restore-backup", self._backup, "--root", restored)
         await self._kill(*restore)
@@ -209,7 +214,7 @@ class Duties:
             except TimeoutError:
                 process.kill()
                 self.done += 1
-            await self._ended(process, command, (0, 1, -signal.SIGKILL))
+            await self._ended(process, command, (0, 1, REFUSED, -signal.SIGKILL))
 
     async def _finish(self, *command: str | Path, among: tuple[int, ...] = (0,)) -> int:
         """Run it to its end; its exit code."""
