@@ -8,16 +8,18 @@ import asyncio
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from moorage.config import load
+from moorage.metadata.base import load_migrations
 from tests.server import Server, as_environment, environment_of
 from tests.torture.ending import verify_the_end
 from tests.torture.model import Violation, digest_of
@@ -225,8 +227,11 @@ class Duties:
 
     async def _look_at(self, copy: Path) -> None:
         """What a transfer left that was killed is what it was before, or what it shall be."""
-        if (copy / "moorage.db").exists():
-            await self._finish("check", "--root", copy)
+        if (facts := copy / "moorage.db").exists():
+            with closing(sqlite3.connect(facts)) as connection:
+                (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            if schema == load_migrations()[-1][0]:  # else it was killed while it made an empty one
+                await self._finish("check", "--root", copy)
 
     async def _start(self, command: tuple[str | Path, ...]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
