@@ -61,9 +61,9 @@ class Repository:
         return set(children) | {each for each, known in self.manifests.items() if known.subject == digest}
 
     def touch(self, digest: str) -> None:
-        """A manifest is about to be pushed, or to lose a tag."""
+        """A manifest was pushed, or is about to lose a tag."""
         doubtful = self.doubtful()
-        if digest in self.pushed and any(digest in self.dependent(each) for each in doubtful):
+        if any(digest in self.dependent(each) for each in doubtful):
             self.unclear.add(digest)
 
     def remove(self, digest: str) -> None:

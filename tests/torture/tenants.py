@@ -148,9 +148,9 @@ class Tenant:
             for each in missing:
                 await self.push_blob(repository, self._contents[each])
             missing = await self._put(repository, digest, document, tag)
-        repository.touch(digest)
         repository.manifests[digest] = repository.pushed[digest] = document
         repository.orphans.discard(digest)
+        repository.touch(digest)
         if tag:
             self._name(repository, tag, digest)
         if self.random.random() < 0.4:
@@ -272,8 +272,8 @@ class Tenant:
             if each in seen or not await self.there(repository, each):
                 continue
             seen.add(each)
-            repository.touch(each)
             document = repository.manifests[each] = repository.pushed[each]
+            repository.touch(each)
             waiting += document.children
             waiting += [other for other, known in repository.pushed.items() if known.subject == each]
         repository.orphans = {each for each in repository.orphans if not repository.held(each, set())}
