@@ -2,8 +2,10 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,16 @@ async def test_check_tells_of_lost_files(tmp_path: Path) -> None:
     done = run("check", "--root", tmp_path)
     assert done.returncode == 0
     assert "1 objects that no fact names" in done.stdout
+
+
+@pytest.mark.parametrize(("version", "words"), [(0, "broken off"), (1, "schema 1"), (99, "schema 99")])
+async def test_check_of_another_schema(tmp_path: Path, version: int, words: str) -> None:
+    """What was killed while it was made, or what another version wrote, is told in one line."""
+    async with open_registry(tmp_path):
+        pass
+    with closing(sqlite3.connect(tmp_path / "moorage.db")) as facts:
+        facts.execute(f"PRAGMA user_version = {version}")
+    assert words in refused("check", "--root", tmp_path)
 
 
 def test_check_without_a_registry(tmp_path: Path) -> None:

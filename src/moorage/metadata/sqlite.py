@@ -72,7 +72,8 @@ class _Job(Generic[Result]):
 class SQLiteMetadata:
     """``Metadata`` in the file ``path``, or in memory and gone with this object where ``path`` is None.
 
-    With ``read_only`` nothing is made or changed: an absent file raises ``FileNotFoundError``.
+    With ``read_only`` nothing is made or changed: an absent file raises ``FileNotFoundError``, one of another schema
+    ``RuntimeError``.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, read_only: bool = False) -> None:
@@ -96,6 +97,11 @@ class SQLiteMetadata:
             if not self._path.exists():
                 raise FileNotFoundError(self._path)
             self._reader = self._connect(f"{self._path.resolve().as_uri()}?mode=ro")
+            try:
+                self._check_schema()
+            except BaseException:
+                self._reader.close()
+                raise
         else:
             try:
                 self._open_file(self._path)
@@ -227,6 +233,16 @@ class SQLiteMetadata:
         for number, text in migrations:
             if number > done:
                 self._writer.executescript(f"BEGIN IMMEDIATE; {text}; PRAGMA user_version = {number}; COMMIT;")
+
+    def _check_schema(self) -> None:
+        """What reads only cannot bring the schema up to date."""
+        (done,) = self._reader.execute("PRAGMA user_version").fetchone()
+        if not done:
+            raise RuntimeError(f"{self._path}: it holds no registry, or one whose making was broken off")
+        if done != (known := load_migrations()[-1][0]):
+            raise RuntimeError(
+                f"{self._path}: it has schema {done}; this Moorage knows {known}, and serving brings it there"
+            )
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -33,9 +33,7 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 _COPIED: Final = 64 * 1024 * 1024
 _NOT_COPIED: Final = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP)  # not by this kernel or file system
-_LINKED: Final = (
-    1024 * 1024
-)  # bytes of a part, on average, from which on it is not copied: each costs readers an open
+_LINKED: Final = 1024 * 1024  # bytes of a part, on average, from which on it is linked: readers open each
 _NOT_LINKED: Final = (errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.EXDEV, errno.ENOTSUP)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
