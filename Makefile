@@ -59,9 +59,9 @@ clients: .venv/dev $(if $(NODES),.venv/stores) ## run real clients and engines a
 	$(BIN)/python -m pytest tests/clients $(if $(NODES),--nodes $(NODES) $(OWN_SERVER)) $(ARGS)
 
 # Clients' tests of what one server is made to do.
-OWN_SERVER := $(patsubst %,--ignore tests/clients/test_%.py,import limits tls)
+OWN_SERVER := $(patsubst %,--ignore tests/clients/test_%.py,adopt import limits tls)
 
-TESTS ?= tests/web tests/conformance/test_matrix.py tests/clients --ignore tests/clients/test_import.py
+TESTS ?= tests/web tests/conformance/test_matrix.py tests/clients
 buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
 	$(BIN)/python -m pytest $(TESTS) \
 		--store $(or $(STORE),seaweedfs) --redirect $(or $(REDIRECT),always) $(ARGS)

@@ -31,7 +31,10 @@ def _bytes(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--redirect") == "always":
-        for item in items:
-            if item.get_closest_marker("streamed"):
-                item.add_marker(pytest.mark.skip(reason="the bytes are elsewhere"))
+    elsewhere = {
+        "own_root": bool(config.getoption("--store")),
+        "streamed": config.getoption("--redirect") == "always",
+    }
+    for item in items:
+        if any(each and item.get_closest_marker(name) for name, each in elsewhere.items()):
+            item.add_marker(pytest.mark.skip(reason="the bytes are elsewhere"))

@@ -17,7 +17,7 @@ from tests.support import EMPTY, LAYER, OCI_MANIFEST, digest_of, encode
 from tests.test_cli import refused
 from tests.test_cli import run as moorage
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.own_root]
 
 
 @pytest.fixture(scope="module", params=["docker-registry", "registry"])

@@ -226,6 +226,7 @@ def test_a_client_that_goes_amid_it(tmp_path: Path, loop: Loop) -> None:
     run(loop, work)
 
 
+@pytest.mark.own_root
 def test_a_blob_that_is_shorter_than_recorded(tmp_path: Path) -> None:
     """Its length is never answered by other bytes; it is quarantined, and can be pushed again."""
     with running(tmp_path) as server:
