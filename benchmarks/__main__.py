@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import compileall
 import dataclasses
 import fnmatch
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import uvloop
 
+import moorage
 from benchmarks.content import MIB
 from benchmarks.loads import Work, all_loads
 from benchmarks.peers import PEERS, Peer, certificate
@@ -33,7 +36,9 @@ SMOKE_TWO = {"manifest-get-tag", "blob-put-4k", "image-push"}  # enough to see t
 
 def main() -> int:
     """Run what was asked for; 1 if anything failed, or if Moorage itself is missing."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # else servers and files would stay
     options = arguments()
+    compileall.compile_dir(Path(moorage.__file__).parent, quiet=1)  # as pip does; PYTHONDONTWRITEBYTECODE or not
     peers, missing = present(options.peers)
     for name, why in missing.items():
         print(f"missing: {name}: {why}", file=sys.stderr)
