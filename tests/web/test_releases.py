@@ -1,14 +1,16 @@
 """Releases through the door: tags of several repositories go live together or not at all, and back."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from moorage.registry.policy import ImmutableTags, QuotaRule
+from moorage import Registry, create_app
+from moorage.registry.policy import ImmutableTags, Policy, QuotaRule
 from moorage.spec.actions import Action
-from tests.support import CONFIG, Json, Repository, detail, encode, errors, image
+from tests.support import CONFIG, Json, Repository, detail, encode, errors, image, served
 from tests.web.conftest import Opener
 from tests.web.test_access import Guarded, allow, basic, deny, guarded
 from tests.web.test_history import described
@@ -352,6 +354,25 @@ async def test_quotas_of_tags(opened: Opener) -> None:
     detail(await put(client, "three", moves[2]), 403, "DENIED")
 
 
+async def test_a_rollback_that_makes_a_repository_again_is_within_the_quota(
+    make_registry: Callable[[Policy | None], Registry],
+) -> None:
+    """What it makes there counts as anywhere else."""
+    policy = Policy(quotas=(QuotaRule(repository="shop/*", tags=3),))
+    async with make_registry(policy) as registry, served(create_app(registry)) as client:
+        old, new = await both(client)
+        await put(client, "r", to("shop/pay", new[1]))
+        for digest in (old[1], new[1]):
+            assert (await client.delete(f"/v2/shop/pay/manifests/{digest}")).status_code == 202
+        await registry.collect(Policy(collect_grace=0.0))
+        await push(client, "shop/web", 1, "third")
+        found = detail(await roll_back(client, "r", "?force=true"), 403, "DENIED")
+        assert (found["allowed"], found["used"], found["asked"]) == (3, 3, 1)
+        await client.delete("/v2/shop/web/manifests/third")
+        assert (await roll_back(client, "r", "?force=true")).status_code == 200
+        assert await named(client) == old
+
+
 PULL, PUSH, RETAG, DELETE = Action.PULL, Action.PUSH, Action.RETAG, Action.DELETE
 
 
@@ -414,4 +435,22 @@ async def test_access(guarded: Guarded) -> None:
     errors(await ask("most", "DELETE", "/r"), 403, "DENIED")
     assert await named(admin) == new
     assert (await ask("admin", "POST", "/r/rollback")).status_code == 200
+    assert await named(admin) == old
+
+
+async def test_a_repository_that_went_is_made_again_by_who_may(guarded: Guarded) -> None:
+    """A rollback into a repository that is not there any more needs the right to create it, or changes nothing."""
+    admin = await guarded.client(allow("admin", "**"))
+    admin.headers.update(basic("admin"))
+    old, new = await both(admin)
+    await put(admin, "r", *(to(name, digest) for name, digest in zip(SERVICES, new, strict=True)))
+    for digest in (old[1], new[1]):
+        assert (await admin.delete(f"/v2/shop/pay/manifests/{digest}")).status_code == 202
+    await guarded.registry.collect(Policy(collect_grace=0.0))
+    assert (await admin.get("/v2/shop/pay/tags/list")).status_code == 404
+    client = await guarded.client(allow("pusher", "**", PULL, PUSH, RETAG, DELETE), allow("admin", "**"))
+    response = await client.post(f"{RELEASES}/r/rollback?force=true", headers=basic("pusher"))
+    assert detail(response, 403, "DENIED") == {"name": "shop/pay", "action": "create"}
+    assert await named(admin) == [new[0], None, new[2]]
+    assert (await roll_back(admin, "r", "?force=true")).status_code == 200
     assert await named(admin) == old

@@ -1,6 +1,6 @@
 """Facts about releases: tags of several repositories that go live, and back, in one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -117,13 +117,20 @@ def discard(name: str, change: Change) -> Unit[None]:
 
 
 def roll_back(
-    name: str, change: Change, sparse: frozenset[str], *, fixed: Fixed, kept: Kept, force: bool = False
+    name: str,
+    change: Change,
+    sparse: frozenset[str],
+    *,
+    fixed: Fixed,
+    kept: Kept,
+    uncreated: Collection[str] = (),
+    force: bool = False,
 ) -> Unit[list[TagMoved]]:
     """Let the tags of a release name what they named before, all or none; returns those that are ``kept``.
 
     Tags that name something else by now are an error unless ``force`` is given. What is gone comes back as in
-    ``history.restore``. Raises ``ReleaseUnknown``, ``ReleaseConflict``, ``PreconditionFailed``, ``ManifestUnknown``,
-    ``Denied``, ``QuotaExceeded``.
+    ``history.restore``, also a repository unless it is among the ``uncreated``. Raises ``ReleaseUnknown``,
+    ``ReleaseConflict``, ``PreconditionFailed``, ``ManifestUnknown``, ``Denied``, ``QuotaExceeded``.
     """
     known = yield from one("release", name)
     if known is None:
@@ -146,10 +153,13 @@ def roll_back(
         raise PreconditionFailed("tags were changed since the release", details=details)
     change = replace(change, reason=f"rollback of release {name}")
     lost: list[dict[str, str]] = []
+    for each in back:
+        if (repository := each.move.repository) not in identifiers:
+            identifiers[repository] = yield from repositories.make(repository, create=repository not in uncreated)
     yield from _check_quotas([(each.move, named[each.move], str(each.before)) for each in back])
     for each in back:
         repository, before = each.move.repository, str(each.before)
-        identifier = identifiers.get(repository) or (yield from repositories.make(repository))
+        identifier = identifiers[repository]
         if before != ABSENT:
             past = yield from one("repository_id", repositories.past(repository))
             try:

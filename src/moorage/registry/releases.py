@@ -1,6 +1,6 @@
 """Releases: tags of several repositories go live in one transaction or not at all, and back."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -56,18 +56,31 @@ class Releases:
         await self._parts.metadata.transact(facts.discard, name, self._parts.change(actor))
 
     async def roll_back(
-        self, name: str, *, force: bool = False, actor: str = ANONYMOUS, fixed: Fixed = _NONE
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        actor: str = ANONYMOUS,
+        fixed: Fixed = _NONE,
+        uncreated: Collection[str] = (),
     ) -> list[TagMoved]:
         """Let each tag of a release name again what it named before, all or none.
 
         Returns those that stay by the policy: immutable ones, and new ones where deletion is turned off. Tags that
         were changed since raise ``PreconditionFailed`` unless ``force`` is given. What collection took comes back
-        as far as the history reaches, else ``ManifestUnknown``. Raises also ``ReleaseUnknown``, ``ReleaseConflict``,
-        ``Denied``.
+        as far as the history reaches, else ``ManifestUnknown``, and its repository, unless that may not be created.
+        Raises also ``ReleaseUnknown``, ``ReleaseConflict``, ``Denied``, ``QuotaExceeded``.
         """
         sparse = self._parts.policy.not_needed()
         return await self._parts.metadata.transact(
-            facts.roll_back, name, self._parts.change(actor), sparse, fixed=fixed, kept=self._kept, force=force
+            facts.roll_back,
+            name,
+            self._parts.change(actor),
+            sparse,
+            fixed=fixed,
+            kept=self._kept,
+            uncreated=uncreated,
+            force=force,
         )
 
     async def get(self, name: str) -> tuple[Release, list[TagMoved]]:

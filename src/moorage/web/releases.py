@@ -62,8 +62,10 @@ async def roll_back_release(call: Call) -> Response:
         raise ReleaseInvalid(detail={"parameter": "force", "value": force[:64], "allowed": ["true", "false"]})
     changes = await _seen(call)
     fixed = await _granted(call, [(each.move, each.before or each.move.digest) for each in changes])
+    touched = {each.move.repository for each in changes}
+    uncreated = {name for name in touched if not await call.permit.may(Action.CREATE, name)}
     stay = await call.registry.releases.roll_back(
-        call.reference, force=force == "true", actor=call.actor, fixed=fixed
+        call.reference, force=force == "true", actor=call.actor, fixed=fixed, uncreated=uncreated
     )
     return await _shown(call, kept=[{"repository": each.move.repository, "tag": each.move.tag} for each in stay])
 
