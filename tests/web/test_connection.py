@@ -169,6 +169,48 @@ def test_http_1_0(server: Server, headers: str) -> None:
     assert (found.status, found.header("connection")) == (200, "close")
 
 
+def test_nobody_is_told_to_go_on_over_http_1_0(server: Server) -> None:
+    """RFC 9110 section 10.1.1: there is no 100 in HTTP/1.0."""
+    line = f"POST /v2/a/blobs/uploads/?digest={digest_of(b'1.0')}"
+    asked = message(line, "Expect: 100-continue\r\n", b"1.0").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with connect(server.url) as connection:
+        connection.sendall(asked[:-3])
+        time.sleep(0.1)  # until it was read
+        connection.sendall(asked[-3:])
+        assert everything(connection).startswith(b"HTTP/1.1 201 ")
+
+
+OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1])
+@pytest.mark.parametrize("length", [0, 5, 200_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_offer_of_another_protocol(server: Server, length: int, chunked: bool, pause: float) -> None:
+    """It is not taken up, and the request is answered with its body (RFC 9110 section 7.8), as Java makes them."""
+    content = LARGE[:length]
+    framing, sent = f"Content-Length: {length}", content
+    if chunked:
+        framing = "Transfer-Encoding: chunked"
+        sent = (b"%x\r\n%b\r\n" % (length, content) if content else b"") + b"0\r\n\r\n"
+    with connect(server.url) as connection:
+        head = message(f"POST /v2/a/blobs/uploads/?digest={digest_of(content)}", f"{OFFER}{framing}\r\n")
+        connection.sendall(head if pause else head + sent)
+        time.sleep(pause)  # until it was read
+        if pause:
+            connection.sendall(sent)
+        (found,) = answers(everything(connection), ["POST"])
+    assert (found.status, found.header("connection")) == (201, "close")
+
+
+def test_a_target_of_another_form(server: Server) -> None:
+    """RFC 9112 section 3.2: a whole URL may lack a path; whoever wants a tunnel is told what is wrong."""
+    (found,) = answers(raw(server.url, message("GET http://x", CLOSE)), ["GET"])
+    assert (found.status, json.loads(found.body)["errors"][0]["detail"]) == (404, {"path": "/"})
+    (found,) = answers(raw(server.url, message("CONNECT x:80")), ["CONNECT"])
+    assert (found.status, json.loads(found.body)["errors"][0]["detail"]) == (400, {"reason": "invalid url b'x:80'"})
+
+
 def test_date(server: Server) -> None:
     """Every answer says when it was made."""
     (found,) = answers(raw(server.url, message("GET /v2/", CLOSE)), ["GET"])
@@ -251,6 +293,23 @@ def test_a_large_head(hasty: Server) -> None:
     assert answers(raw(hasty.url, fits), ["POST"])[0].status == 201
     refused(raw(hasty.url, message("GET /v2/", f"X: {'x' * 2100}\r\n")), 431)
     refused(raw(hasty.url, message("GET /v2/" + "a" * 2100)), 431)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_a_head_whose_end_comes_in_pieces(hasty: Server, last: int) -> None:
+    """It is as long as it is, however much of a body comes with its last bytes, and whatever came before it."""
+    content = LARGE[:100_000]
+    line = f"POST /v2/a/blobs/uploads/?digest={digest_of(content)}"
+    for before in (b"", message("GET /v2/")):
+        head = before + message(line, CLOSE, content).removesuffix(content)
+        with connect(hasty.url) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in (head[:-last], *(bytes([byte]) for byte in head[-last:-1])):
+                connection.sendall(piece)
+                time.sleep(0.05)  # until it was read
+            connection.sendall(head[-1:] + content)
+            found = answers(everything(connection), ["GET", "POST"] if before else ["POST"])
+        assert found[-1].status == 201
 
 
 def test_an_endless_head(hasty: Server) -> None:

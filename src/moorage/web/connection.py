@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self.heard = shared.now  # when the client last sent something, or was last waited for
         self.begun: float | None = None  # since when a head is on its way
         self._head_size = 0
+        self._tail = b""  # the last of a head that goes on
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._malformed: bytes | None = None  # a header that came again
@@ -161,27 +162,42 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except (
-            httptools.HttpParserUpgrade
-        ):  # none is spoken here; the request is answered, and what follows is not HTTP
-            self._deaf = True
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+            return
         except httptools.HttpParserError as error:
             if not self._deaf:
-                _log.info("%s sent what is not HTTP/1.1: %s", self.peer, error)
-                self._refuse(RequestMalformed(detail={"reason": str(error)}))
+                reason = str(error.__context__ or error)  # that of a callback, if it was one
+                _log.info("%s sent what is not HTTP/1.1: %s", self.peer, reason)
+                self._refuse(RequestMalformed(detail={"reason": reason}))
             return
         if arriving is not None and arriving is self._arriving:
             self._count_framing(len(data), grown=self._taken > taken)
             return
         arriving = self._arriving
         if arriving is None:
-            if self._head_size and self.begun is None:
-                self.begun = self.shared.now
+            if self._head_size or self._url:  # the latter behind another request
+                self._tail = (self._tail + data[-3:])[-3:]
+                if self.begun is None:
+                    self.begun = self.shared.now
         elif (
             length := arriving.length
         ) is not None:  # the rest of it passes by the parser, which starts anew after it
             self._raw = length - self._taken
             self._parser = httptools.HttpRequestParser(self)
+
+    def _decline(self, data: bytes) -> None:
+        """Go on behind an ``Upgrade``, which may be ignored (RFC 9110 section 7.8); the parser saw no body there."""
+        request = self._arriving
+        if request is None:
+            self._deaf = True
+            return
+        length = request.length
+        framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        if data:
+            self._parse(data)
 
     def _count_framing(self, size: int, *, grown: bool) -> None:
         """Refuse what is in no chunk of a body (its trailers) when it is longer than a head may be."""
@@ -194,7 +210,7 @@ class Connection(asyncio.Protocol):
         """Whether the head that begins or goes on in ``data`` is within the limit."""
         self._head_size += len(data)
         limit = self.shared.limits.head_limit
-        if self._head_size <= limit:
+        if self._head_size <= limit or (self.begun is not None and b"\r\n\r\n" in self._tail + data[:3]):
             return True
         end = data.find(b"\r\n\r\n")
         return end >= 0 and self._head_size - len(data) + end <= limit
@@ -215,11 +231,11 @@ class Connection(asyncio.Protocol):
         url, headers, malformed = self._url, self._headers, self._malformed
         self._url, self._headers, self._malformed = b"", {}, None
         self._head_size, self.begun, self._taken = 0, None, 0
-        if self._deaf:
+        if self._deaf or self._arriving is not None:  # the latter by ``_decline``
             return
         if not url.startswith(b"/") or b"#" in url:
             parts = httptools.parse_url(url)
-            url_path, query = parts.path, parts.query or b""
+            url_path, query = parts.path or b"/", parts.query or b""
         else:
             url_path, _, query = url.partition(b"?")
         path = url_path.decode("ascii")
@@ -233,7 +249,7 @@ class Connection(asyncio.Protocol):
             malformed = b"host"
         method = parser.get_method().decode("ascii")
         request = ConnectionRequest(self, method, path, query, headers, keep_alive, malformed)
-        if b"expect" in headers:
+        if b"expect" in headers and parser.get_http_version() != "1.0":
             request.expects = headers[b"expect"].lower() == b"100-continue"
         self._arriving = request
         self._queue.append(request)
@@ -244,7 +260,10 @@ class Connection(asyncio.Protocol):
         self._take(body)
 
     def on_message_complete(self) -> None:
-        request, self._arriving = self._arriving, None
+        request = self._arriving
+        if request is not None and not request.keep_alive and self._parser.should_upgrade() and request.has_body:
+            return  # the body is still to come
+        self._arriving = None
         self._headers, self._malformed, self._head_size = {}, None, 0  # trailers are of no use
         if request is None:
             return
