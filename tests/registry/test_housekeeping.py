@@ -11,6 +11,7 @@ import pytest
 from moorage import Policy, Registry, open_registry
 from moorage.errors import BlobUploadUnknown, ServiceUnavailable, StorageFull
 from moorage.metadata.sqlite import SQLiteMetadata
+from moorage.storage.filesystem import FilesystemBlobStore
 from moorage.storage.memory import MemoryBlobStore
 from tests.support import LAYER, digest_of, pieces
 
@@ -168,3 +169,24 @@ async def test_closing_while_something_is_doomed(tmp_path: Path) -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         assert done, "the registry does not close"
+
+
+async def test_bytes_that_cannot_be_deleted_keep_no_others(tmp_path: Path) -> None:
+    """However few are deleted at once and however long ago they were doomed; they themselves are tried again."""
+    policy = Policy(delete_rate=8)
+    async with Registry(
+        FilesystemBlobStore(tmp_path / "blobs"), SQLiteMetadata(), policy, housekeeping=False
+    ) as registry:
+        for n in range(9):
+            session = await registry.uploads.start("a")
+            await registry.uploads.append("a", session.id, pieces(b"%d" % n))
+            await registry.uploads.cancel("a", session.id)
+        (stuck,) = [each for each in (tmp_path / "blobs").glob("*/*") if each.read_bytes() == b"0"]
+        stuck.unlink()
+        (stuck / "folder").mkdir(parents=True)
+        with pytest.raises(OSError, match="folder"):
+            await registry.clean()
+        assert list((tmp_path / "blobs").glob("*/*")) == [stuck]
+        (stuck / "folder").rmdir()
+        await registry.clean()
+        assert not stuck.exists()

@@ -4,7 +4,8 @@ A step is one transaction over a few candidates. Bytes go in batches after the t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,13 +16,14 @@ from moorage.metadata.collection import Collected
 from moorage.metadata.events import Change
 from moorage.registry.parts import Parts
 from moorage.registry.policy import DAY, Policy
-from moorage.storage.base import PREFIXES
+from moorage.storage.base import PREFIXES, BlobStore, Key
 
 ACTOR: Final = "collection"
 LIST_GRACE: Final = 600.0  # seconds: who was told a list's digest by its tag fetches it by then
 _STEP: Final = 100  # candidates in one transaction
 _PAGE: Final = 500
 _DELETED: Final = 500  # objects in one call to storage
+_FAILING: Final = 16  # objects that cannot be deleted; then it seems that none can
 _TURN: Final = 600.0  # seconds that a sweep may be silent until another process takes it on
 _SWEEP: Final = "sweep"
 _UNREFERENCED: Final = "no manifest of the repository references it"
@@ -116,27 +118,38 @@ async def forget_events(parts: Parts) -> None:
 
 async def delete_doomed(parts: Parts) -> None:
     """Delete the bytes that no fact needs, no faster than the policy allows; what fails is raised at the end."""
-    rate, failed = parts.policy.delete_rate, None
+    rate = parts.policy.delete_rate
     most = _DELETED if rate is None else max(1, min(_DELETED, int(rate)))
-    while not failed and (keys := await doomed.page(parts.metadata, most)):
-        try:
-            await parts.store.delete(keys)
-        except Exception as error:  # noqa: BLE001  one of them must not keep the others
-            failed = error
-            keys = [key for key in keys if await _deleted(parts, key)]
-        await parts.metadata.transact(doomed.forget, keys)
+    failed: dict[Key, Exception] = {}
+    while len(failed) < _FAILING:
+        page = await doomed.page(parts.metadata, most + len(failed))
+        keys = [key for key in page if key not in failed][:most]
+        if not keys:
+            break
+        gone = await _delete(parts.store, keys, failed)
+        await parts.metadata.transact(doomed.forget, gone)
         if rate is not None:
-            await asyncio.sleep(len(keys) / rate)
+            await asyncio.sleep(len(gone) / rate)
     if failed:
-        raise failed
+        raise next(iter(failed.values()))
 
 
-async def _deleted(parts: Parts, key: str) -> bool:
-    try:
-        await parts.store.delete([key])
-    except Exception:  # noqa: BLE001  the caller raises the first
-        return False
-    return True
+async def _delete(store: BlobStore, keys: Sequence[Key], failed: dict[Key, Exception]) -> Sequence[Key]:
+    """Delete all, or else one after the other so that none keeps the others; which are gone."""
+    with contextlib.suppress(Exception):
+        await store.delete(keys)
+        return keys
+    gone = []
+    for key in keys:
+        try:
+            await store.delete([key])
+        except Exception as error:  # noqa: BLE001  the caller raises the first
+            failed[key] = error
+            if len(failed) >= _FAILING:
+                break
+        else:
+            gone.append(key)
+    return gone
 
 
 async def sweep_if_due(parts: Parts) -> None:
