@@ -21,6 +21,8 @@ _LISTS: Final = frozenset(name for name, kind in TYPES.items() if get_origin(kin
 PREFIX: Final = "MOORAGE_"
 _LARGEST: Final = 2**62
 _PATTERN: Final = re.compile(r"[a-z0-9._/*-]+")
+_LIMITS: Final = ("keep_newest", "keep_pushed_days", "keep_pulled_days", "untagged_days")  # of a rule for retention
+_CONTROL: Final = re.compile(r"[\0-\x1f\x7f]")
 # What a setting makes no sense without.
 _NEEDS: Final = {
     "tls_key": "tls_certificate",
@@ -181,6 +183,11 @@ def _check(settings: Settings) -> None:
                 f"retention: the rule for {each_rule.repository!r} says nothing; allowed: at least one of "
                 "keep_newest, keep_pushed_days, keep_pulled_days, keep, untagged_days"
             )
+        limits = (getattr(each_rule, name) for name in _LIMITS)
+        if not all(limit is None or limit >= 0 for limit in limits):
+            raise SettingsError(
+                f"retention: the rule for {each_rule.repository!r}: allowed in {', '.join(_LIMITS)}: numbers from 0"
+            )
     scheme = settings.storage.partition(":")[0]
     if scheme not in ("filesystem", "memory", "file") and not settings.bucket:
         raise SettingsError(f"storage = {settings.storage!r}: allowed: {STORAGES}")
@@ -197,6 +204,12 @@ def _check(settings: Settings) -> None:
         raise SettingsError("storage = 'memory': allowed with metadata = 'sqlite': facts would outlive the bytes")
     if scheme == "memory" and settings.workers > 1:
         raise SettingsError(f"workers = {settings.workers}: allowed with storage = 'memory': 1")
+    for name in NAMES:
+        value = getattr(settings, name)
+        if isinstance(value, str) and name not in SECRETS and (not value or _CONTROL.search(value)):
+            raise SettingsError(
+                f"{name} = {shown(name, value)}: allowed: text, not empty, without control characters"
+            )
 
 
 def _check_quotas(quotas: Sequence[QuotaRule]) -> None:

@@ -104,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open_access: bool = False
 
     location: Literal["relative", "absolute"] = "relative"
-    public_url: Annotated[str, Meta(pattern=r"^https?://[^/?#]+(/[^?#]*)?$")] | None = None
+    public_url: Annotated[str, Meta(pattern=r"^https?://[!$-.0->@-~]+(/[!$->@-~]*)?$")] | None = None
     trusted_proxies: list[str] = []
     warnings: list[WarningRule] = []
 
