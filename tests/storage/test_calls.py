@@ -2,6 +2,13 @@
 
 import pytest
 
+from moorage.spec.digest import Digest
+from moorage.storage.adopting import AdoptingBlobStore
+from moorage.storage.base import key_in_tree
+from moorage.storage.bucket_tree import BucketTree
+from moorage.storage.memory import MemoryBlobStore
+from moorage.storage.objects import ObjectBlobStore
+from moorage.storage.trees import data_path
 from tests.storage.conftest import Opener
 from tests.support import digest_of
 
@@ -87,3 +94,19 @@ async def test_a_redirect_asks_nothing(behind: Opener) -> None:
     place.proxy.requests.clear()
     assert (await place.repository.get(f"blobs/{digest}")).status_code == 307
     assert place.proxy.verbs() == []
+
+
+async def test_a_pull_from_an_adopted_tree_is_one_get(behind: Opener) -> None:
+    place = await behind()
+    digest = digest_of(SMALL)
+    folder = "docker/registry/v2"
+    for path in (data_path(f"{folder}/", "sha256", digest.partition(":")[2]), f"{folder}/repositories/a/link"):
+        async with place.store.write(path) as writer:
+            await writer.write([SMALL])
+    assert isinstance(place.store, ObjectBlobStore)
+    async with AdoptingBlobStore(MemoryBlobStore(), BucketTree(place.store, "old"), "adopt") as store:
+        place.proxy.requests.clear()
+        key = key_in_tree(Digest(digest))
+        assert b"".join([bytes(piece) async for piece in store.read(key)]) == SMALL
+        assert b"".join([bytes(piece) async for piece in store.read(key, 5, 10)]) == b"small"
+        assert place.proxy.verbs() == ["get"] * 2

@@ -45,13 +45,18 @@ class AdoptingBlobStore:
         return self._from_tree(key, start, stop) if in_tree(key) else self._own.read(key, start, stop)
 
     async def _from_tree(self, key: Key, start: int, stop: int | None) -> AsyncGenerator[Piece]:
-        there = await self._tree.size(self._path(key)) is not None
-        if not there:
-            await self.size(key)  # raises where nobody has it
-        source = self._tree.read(self._path(key), start, stop) if there else self._own.read(key, start, stop)
-        async with aclosing(source) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            async with aclosing(self._tree.read(self._path(key), start, stop)) as pieces:
+                async for piece in pieces:
+                    start += len(piece)
+                    yield piece
+        except FileNotFoundError:
+            await self._lacking(key)
+        else:
+            return
+        async with aclosing(self._own.read(key, start, stop)) as others:
+            async for each in others:
+                yield each
 
     def stretch(self, key: Key, start: int, stop: int) -> Stretch | None:
         return None if in_tree(key) else self._own.stretch(key, start, stop)
@@ -60,8 +65,10 @@ class AdoptingBlobStore:
         if not in_tree(key):
             return await self._own.size(key)
         found = await self._tree.size(self._path(key))
-        if found is not None:
-            return found
+        return await self._lacking(key) if found is None else found
+
+    async def _lacking(self, key: Key) -> int:
+        """The size of what the tree lacks and ``own`` has; raises ``StorageUnavailable`` where the tree is away."""
         try:
             return await self._own.size(key)
         except FileNotFoundError:
