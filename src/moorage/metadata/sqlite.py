@@ -202,6 +202,8 @@ class SQLiteMetadata:
         with self._locked():
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._migrate()
+            # Else each page that a unit changes goes to a file first. Not before: making an index sorts a table.
+            self._writer.execute("PRAGMA temp_store = MEMORY")
             if (index := WalIndex.of(path)) is not None:
                 self._index, self._answers = index, Answers(index)
                 if not index.has_log():  # any commit makes one
