@@ -2,6 +2,8 @@
 # A lock is complete, hence --no-deps: else pip resolves an extra ("coverage[toml]") beyond it and stops on a newer release.
 PYTHON ?= python3
 BIN := .venv/bin
+# Whole files side by side, one for each core: much of the time tests wait. ARGS=-n0 runs one after the other.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help buckets postgres serve test check format lint types clients conformance torture bench nodes audit lock clean
@@ -34,10 +36,10 @@ serve: .venv/runtime ## run a registry on 127.0.0.1:8968 (ARGS='--port 5000 --ro
 	$(BIN)/moorage serve $(ARGS)
 
 test: .venv/dev ## run the tests (ARGS='tests/web -k range' for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 postgres: .venv/dev ## run the tests through HTTP with facts in PostgreSQL (ARGS='-k range' for some of them)
-	TEST_METADATA=postgresql $(BIN)/python -m pytest tests/web $(ARGS)
+	TEST_METADATA=postgresql $(PYTEST) tests/web $(ARGS)
 
 check: .venv/dev ## format, lint, strict types and tests
 	$(BIN)/ruff format --check .
@@ -56,18 +58,18 @@ types: .venv/dev ## check the types, strictly
 	$(BIN)/mypy
 
 clients: .venv/dev $(if $(NODES),.venv/stores) ## run real clients and engines against a real server (NODES=4: against nodes behind nginx)
-	$(BIN)/python -m pytest tests/clients $(if $(NODES),--nodes $(NODES) $(OWN_SERVER)) $(ARGS)
+	$(PYTEST) tests/clients $(if $(NODES),--nodes $(NODES) $(OWN_SERVER)) $(ARGS)
 
 # Clients' tests of what one server is made to do.
 OWN_SERVER := $(patsubst %,--ignore tests/clients/test_%.py,adopt import limits tls)
 
 TESTS ?= tests/web tests/conformance/test_matrix.py tests/clients
 buckets: .venv/stores ## run the tests of HTTP, the matrix and the clients with bytes in a bucket (STORE=moto, REDIRECT=never)
-	$(BIN)/python -m pytest $(TESTS) \
+	$(PYTEST) $(TESTS) \
 		--store $(or $(STORE),seaweedfs) --redirect $(or $(REDIRECT),always) $(ARGS)
 
 nodes: .venv/stores ## run four nodes behind nginx, and kill what they stand on (ROUNDS=N times each)
-	MOORAGE_NODES_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest tests/nodes $(ARGS)
+	MOORAGE_NODES_ROUNDS=$(or $(ROUNDS),2) $(PYTEST) tests/nodes $(ARGS)
 
 conformance: .venv/dev ## run the official conformance suite (SUITE=FILE names one built before)
 	$(BIN)/python -m tests.conformance.official $(ARGS)

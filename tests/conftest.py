@@ -7,12 +7,9 @@ import pytest
 
 from tests.buckets import Engine, azurite, google, moto, seaweedfs
 from tests.postgres import database, new_database, postgres
-from tests.server import CI, Bytes
+from tests.server import Bytes
 
 __all__ = ["azurite", "database", "google", "moto", "new_database", "postgres", "seaweedfs"]
-
-if CI:  # read once; where pytest sees it, it explains a difference between megabytes in full, which takes hours
-    os.environ.pop("CI")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +17,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--store", choices=["seaweedfs", "moto", "azurite", "google"], help="keep bytes in such a bucket")
     group.addoption("--redirect", choices=["always", "never"], default="never", help="send clients to that bucket")
     group.addoption("--nodes", type=int, help="let clients speak to so many nodes over one database and one bucket")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _differences_in_short() -> None:
+    """Where pytest sees ``CI``, it explains a difference between megabytes in full, which takes hours.
+
+    ``tests.server`` has read it; the process that starts those which run tests keeps it for them.
+    """
+    os.environ.pop("CI", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,8 +7,9 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -357,3 +358,12 @@ def eventually(true: Callable[[], object], what: str, timeout: float = 20.0) -> 
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def sizes(root: Path) -> list[int]:
+    """How large the files below ``root`` are that hold bytes; a server may delete one meanwhile."""
+    found = []
+    for path in (root / "blobs").glob("??/*"):
+        with suppress(FileNotFoundError):
+            found.append(path.stat().st_size)
+    return found

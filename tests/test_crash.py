@@ -20,6 +20,7 @@ from moorage.registry.check import check as look
 from moorage.storage.base import Key
 from moorage.storage.filesystem import FilesystemBlobStore
 from tests.server import CI, Server, running
+from tests.support import sizes
 from tests.torture.ground import Kept, disk, why_no_disk
 from tests.torture.model import digest_of
 from tests.torture.pushes import OCI_MANIFEST, split
@@ -303,11 +304,6 @@ def facts_held(root: Path) -> Iterator[Callable[[], bool]]:
             return any(" -> FLOCK" in line and f":{inode} " in line for line in lines)
 
         yield awaited
-
-
-def sizes(root: Path) -> list[int]:
-    """How large the files are that hold bytes."""
-    return [path.stat().st_size for path in (root / "blobs").glob("??/*")]
 
 
 def workers_of(server: Server) -> set[int]:

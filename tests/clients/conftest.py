@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,10 +20,10 @@ Serve = Callable[..., AbstractContextManager[Serving]]
 
 
 @pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder for large things, gone after the tests."""
-    # One short name: podman waits 20 s for a container where its folder's path has more than 50 characters.
-    folder = tmp_path_factory.mktemp("client")  # client0, and client1 for whoever borrows this fixture
+    # Not pytest's: podman waits 20 s for a container where its home's path has more than 46 characters.
+    folder = Path(tempfile.mkdtemp(prefix="moorage-"))
     yield folder
     shutil.rmtree(folder)
 

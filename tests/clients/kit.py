@@ -29,8 +29,8 @@ MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-# The control group above those of all containers, so that they can be told from others and removed.
-OURS = "moorage"
+# The control group above those of all containers of this process, so that they can be told from others and removed.
+OURS = f"moorage-{os.getpid()}"
 BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage-ci" / "bin"
 # Debian's folders come first: a newer docker beside them would speak to another engine.
 FOLDERS = os.pathsep.join([str(BUILT), "/usr/bin", "/usr/sbin", "/bin", "/sbin", os.environ.get("PATH", "")])
@@ -103,6 +103,7 @@ class Home:
                 'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
                 "[engine]\n"
                 'cgroup_manager = "cgroupfs"\nevents_logger = "none"\nruntime = "runc"\n'
+                'lock_type = "file"\n'  # the default is one memory for all of this machine
                 f'tmp_dir = "{self.path}/run/libpod"\n'
                 f'[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "{self.path}/networks"\n'
             ),

@@ -9,6 +9,7 @@ from tests.fuzz.profile import FACTOR
 from tests.races.client import Client, at_once, crowd, image
 from tests.races.model import digest_of
 from tests.server import Server
+from tests.support import sizes
 
 
 def outcomes(answers: list[Any]) -> list[int]:
@@ -40,13 +41,10 @@ async def test_the_same_blob(server: Server, repository: str) -> None:
             pulled = await clients[n].ask("GET", f"/v2/{repository}/{n}/blobs/{digest_of(content)}")
             assert (pulled.status, pulled.body) == (200, content)
 
-    def copies() -> int:
-        return sum(path.stat().st_size == len(content) for path in server.root.glob("blobs/*/*"))
-
     deadline = time.monotonic() + 10
-    while copies() > 1 and time.monotonic() < deadline:
+    while sizes(server.root).count(len(content)) > 1 and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
-    assert copies() == 1
+    assert sizes(server.root).count(len(content)) == 1
 
 
 async def test_one_chunk_wins_each_offset(server: Server, repository: str) -> None:
