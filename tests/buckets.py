@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import itertools
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from moorage.storage.base import BlobStore
 from tests.certificates import Pair
 from tests.clients.kit import missing, tool
 from tests.google.bucket import BUCKET
+from tests.server import free_port
 
 ACCESS, SECRET = "moorage-access", "moorage-secret"
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -72,11 +72,6 @@ class Engine:
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(self.process.args, stdin=quiet, stdout=quiet, stderr=quiet)
         _write_once(self)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 
 from tests.clients.kit import missing, tool
+from tests.server import free_port
 
 TEMPLATE = "moorage_template"
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -196,9 +196,7 @@ def _place(settings: tuple[str, ...]) -> Iterator[Cluster]:
         entry = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
         os.chown(folder, entry.pw_uid, entry.pw_gid)
         as_user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": list[str]()}
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    made = Cluster(folder, port, settings, user=as_user)
+    made = Cluster(folder, free_port(), settings, user=as_user)
     try:
         yield made
     finally:

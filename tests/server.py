@@ -2,8 +2,10 @@
 
 import os
 import queue
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -58,6 +60,19 @@ def administer(root: Path, settings: Mapping[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def free_port() -> int:
+    """A port that no client's own end of a connection takes while nobody listens there."""
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    while True:
+        port = random.randrange(min(10_000, low - 1000), min(low, 32_000))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
 class Serving(Protocol):
     """What clients speak to at ``host``: one server, or several nodes behind a balancer."""
 
@@ -77,7 +92,7 @@ class Server:
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     through: Sequence[str] = ()  # a command that runs it
-    port: int = 0
+    port: int = field(default_factory=free_port)  # the same when it starts again
     url: str = ""
     output: list[str] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
@@ -117,7 +132,6 @@ class Server:
                 raise RuntimeError(f"the server ended with {self.process.wait()}: {''.join(self.output)}")
             if found := READY.search(line):
                 self.url = found.group()
-                self.port = int(self.url.rpartition(":")[2])
                 return self
 
     def _read(self, process: subprocess.Popen[str], lines: "queue.Queue[str | None]") -> None:

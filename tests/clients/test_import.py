@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests import support
-from tests.buckets import Engine, free_port
+from tests.buckets import Engine
 from tests.clients.kit import Door, Home, Layout, assert_same
 from tests.clients.test_skopeo import FROM, KEEP, TO
 from tests.clients.trees import REPOSITORY, data, digests_of, distribution, fill, links, push_blob, put, started
-from tests.server import running
+from tests.server import free_port, running
 from tests.support import EMPTY, LAYER, OCI_MANIFEST, digest_of, encode, eventually
 from tests.test_cli import refused
 from tests.test_cli import run as moorage

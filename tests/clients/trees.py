@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 
 from tests import support
-from tests.buckets import ACCESS, SECRET, Engine, free_port
+from tests.buckets import ACCESS, SECRET, Engine
 from tests.clients.kit import Door, Home, Layout, tool
 from tests.clients.test_skopeo import KEEP, TO
 from tests.google.bucket import BUCKET
+from tests.server import free_port
 from tests.support import CONFIG, EMPTY, LAYER, OCI_INDEX, OCI_MANIFEST, digest_of, encode, eventually
 
 REPOSITORY = "library/app"

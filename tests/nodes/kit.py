@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 import httpx
 
-from tests.buckets import free_port
 from tests.clients.kit import tool
 from tests.postgres import Databases
-from tests.server import Server, administer, as_environment
+from tests.server import Server, administer, as_environment, free_port
 
 COUNT = 4
 SHIPPED = Path(__file__).parents[2] / "deploy" / "compose" / "nginx.conf"

@@ -15,9 +15,10 @@ from moorage.build import store_of
 from moorage.config import load
 from moorage.spec.errors import StorageUnavailable
 from moorage.storage.base import new_key
-from tests.buckets import Engine, free_port
+from tests.buckets import Engine
 from tests.certificates import Authority
 from tests.proxy import Proxy
+from tests.server import free_port
 from tests.storage.conftest import QUICK
 
 pytestmark = pytest.mark.stores

@@ -20,12 +20,11 @@ from typing import Any, Final
 
 from moorage.config import load
 from moorage.metadata.base import load_migrations
-from tests.server import Server, as_environment, environment_of
+from tests.server import Server, as_environment, environment_of, free_port
 from tests.torture.ending import verify_the_end
 from tests.torture.model import Violation, digest_of
 from tests.torture.pushes import OCI_MANIFEST, image
 from tests.torture.tenants import Tenant
-from tests.torture.torment import free_port
 from tests.torture.wire import Connection
 
 TENANTS = 5

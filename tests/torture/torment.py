@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.server import Server
+from tests.server import Server, free_port
 from tests.torture.clients import CLIENTS, Client
 from tests.torture.ground import Ground
 from tests.torture.model import Model, Violation
@@ -20,7 +18,6 @@ from tests.torture.wire import Connection, Unanswered, Unsent
 
 OLD = 150  # facts of earlier turns that each verification looks at again
 START = 0.6  # seconds: kills of a server that is starting fall into them
-_HOST = "127.0.0.1"
 
 
 @dataclass(kw_only=True)
@@ -200,19 +197,6 @@ class Torment:
         """A disk without power makes errors, and rightly; nothing else does."""
         if not self.ground.breaks and ("Traceback" in server.log or " ERROR " in server.log):
             raise Violation("the server's log should hold no error")
-
-
-def free_port() -> int:
-    """A port that no client's own end of a connection takes while the server is down."""
-    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
-    while True:
-        port = random.randrange(min(10_000, low - 1000), min(low, 32_000))
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return port
 
 
 def _first(error: BaseException) -> BaseException:
