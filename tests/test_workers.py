@@ -114,6 +114,18 @@ def test_killed_worker_is_replaced(tmp_path: Path) -> None:
         assert not any(alive(pid) for pid in [*before, *after])
 
 
+def test_children_of_others(tmp_path: Path) -> None:
+    """A process that it did not start, as the first process of a container is given them, ends without harm."""
+    orphan = ("sh", "-c", 'sleep 1 & exec "$@"', "sh")
+    server = Server(tmp_path, ("--workers", "2"), through=orphan).start()
+    try:
+        eventually(lambda: len(workers_of(server)) == 2, "the other's child is waited for")
+        assert httpx.get(f"{server.url}/v2/").status_code == 200
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
 def test_workers_end_with_their_supervisor(tmp_path: Path) -> None:
     """Workers whose supervisor was killed finish and end by themselves, and the port is free again."""
     with running(tmp_path, "--workers", "3") as server:

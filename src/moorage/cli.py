@@ -100,6 +100,14 @@ def serve(
 
 
 @app.command()
+def health(config: Config = None) -> None:
+    """Ask the server on this machine, as the settings describe it, whether it answers; the exit code is 1 if not."""
+    from moorage.health_command import health as run  # noqa: PLC0415
+
+    guarded(lambda: run(load_settings(config, {})))
+
+
+@app.command()
 @on_registry
 def check(
     settings: "Settings",

@@ -226,8 +226,8 @@ class _Supervisor:
 
     def _reap(self) -> None:
         pid, status = os.wait()
-        index, started = self._workers.pop(pid)
-        if self._stopping:
+        index, started = self._workers.pop(pid, (None, 0.0))
+        if index is None or self._stopping:  # the first process of a container is given the children of others, too
             return
         code = os.waitstatus_to_exitcode(status)
         _log.error("worker %d ended with %d; starting another", pid, code)
