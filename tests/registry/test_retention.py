@@ -197,6 +197,17 @@ async def test_runs_by_itself(rules: tuple[RetentionRule, ...]) -> None:
         assert len((await place.registry.tags.list("a")).items) == (2 if rules else 3)
 
 
+async def test_a_clock_that_was_years_ahead() -> None:
+    """What was done while it was is due again an interval after it is right, not in years."""
+    async with (place := ruled(RetentionRule(repository="a", keep_newest=1))).registry:
+        place.now += 3650 * DAY
+        await place.registry.retention.apply_if_due()
+        place.now -= 3650 * DAY
+        await days_of_tags(place, "v1", "v2")
+        await place.registry.retention.apply_if_due()
+        assert (await place.registry.tags.list("a")).items == ["v2"]
+
+
 async def test_pulls_are_written_in_one_go() -> None:
     """Pulling states nothing by itself; closing does, and the clean-up each minute."""
     async with (place := Place()).registry:

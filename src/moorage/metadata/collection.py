@@ -6,11 +6,15 @@ Everything is looked at once more where it is removed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from moorage.metadata import blobs, manifest_changes, repositories
 from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.storage.base import Key
+
+
+TURN: Final = 600.0  # seconds that who took on a duty may be silent until another process takes it on
 
 
 @dataclass(slots=True)
@@ -138,9 +142,12 @@ async def any_unnamed(metadata: Metadata, prefix: str) -> bool:
     return bool(await metadata.fetch("unnamed_between", prefix, prefix + "~"))
 
 
-def claim(duty: str, now: float, until: float) -> Unit[tuple[str | None] | None]:
-    """Take on a duty that is due, until then; ``(progress,)`` that was made, or None where it is not due."""
-    row = yield from one("claim_duty", duty, until, now)
+def claim(duty: str, now: float, interval: float) -> Unit[tuple[str | None] | None]:
+    """Take on a duty that is due each ``interval`` seconds; ``(progress,)`` that was made, or None where it is not.
+
+    What is due later than it could be was noted by a clock that was ahead.
+    """
+    row = yield from one("claim_duty", duty, now + TURN, now, now + interval + TURN)
     return (row[0],) if row else None
 
 

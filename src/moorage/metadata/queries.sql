@@ -397,7 +397,8 @@ AND digest = $2 AND (pulled_at IS NULL OR pulled_at < $3);
 
 -- name: claim_duty
 INSERT INTO duties (name, due_at) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE duties.due_at <= $3 RETURNING progress;
+ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at
+WHERE duties.due_at <= $3 OR duties.due_at > $4 RETURNING progress;
 
 -- name: move_duty
 UPDATE duties SET progress = $2, due_at = $3 WHERE name = $1;

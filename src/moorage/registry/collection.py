@@ -24,7 +24,6 @@ _STEP: Final = 100  # candidates in one transaction
 _PAGE: Final = 500
 _DELETED: Final = 500  # objects in one call to storage
 _FAILING: Final = 16  # objects that cannot be deleted; then it seems that none can
-_TURN: Final = 600.0  # seconds that a sweep may be silent until another process takes it on
 _SWEEP: Final = "sweep"
 _UNREFERENCED: Final = "no manifest of the repository references it"
 # Why manifests go, and what the event says.
@@ -156,14 +155,14 @@ async def sweep_if_due(parts: Parts) -> None:
     """Do or go on with the regular full sweep, unless it is not due or another process is at it."""
     if not parts.policy.collection:
         return
-    now = parts.clock()
-    claimed = await parts.metadata.transact(facts.claim, _SWEEP, now, now + _TURN)
+    interval = parts.policy.sweep_interval
+    claimed = await parts.metadata.transact(facts.claim, _SWEEP, parts.clock(), interval)
     if claimed is None:
         return
     async for made in sweep(parts, Swept(), claimed[0]):
-        await parts.metadata.transact(facts.progress, _SWEEP, made, parts.clock() + _TURN)
+        await parts.metadata.transact(facts.progress, _SWEEP, made, parts.clock() + facts.TURN)
         await asyncio.sleep(0)
-    await parts.metadata.transact(facts.progress, _SWEEP, None, parts.clock() + parts.policy.sweep_interval)
+    await parts.metadata.transact(facts.progress, _SWEEP, None, parts.clock() + interval)
 
 
 async def sweep(parts: Parts, swept: Swept, progress: str | None = None) -> AsyncIterator[str]:

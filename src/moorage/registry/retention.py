@@ -21,7 +21,6 @@ from moorage.spec.versions import precedence
 
 ACTOR: Final = "retention"
 _DUTY: Final = "retention"
-_TURN: Final = 600.0  # seconds that a run may be silent until another process takes it on
 _STEP: Final = 100
 _PAGE: Final = 500
 # The tags of signatures and referrers lists, of every client: what they describe, and perhaps a suffix.
@@ -59,8 +58,8 @@ class Retention:
         policy, clock = self._parts.policy, self._parts.clock
         if not policy.retention:
             return
-        transact, now = self._parts.metadata.transact, clock()
-        if await transact(duties.claim, _DUTY, now, now + _TURN) is not None:
+        transact = self._parts.metadata.transact
+        if await transact(duties.claim, _DUTY, clock(), policy.retention_interval) is not None:
             await self.apply()
             await transact(duties.progress, _DUTY, None, clock() + policy.retention_interval)
 

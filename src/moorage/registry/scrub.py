@@ -18,7 +18,6 @@ from moorage.storage.base import Key
 
 ACTOR: Final = "scrub"
 _DUTY: Final = "scrub"
-_TURN: Final = 600.0  # seconds that a scrub may be silent until another process takes it on
 _TOLD: Final = 60.0
 _PAGE: Final = 100
 _log = logging.getLogger("moorage.scrub")
@@ -37,8 +36,8 @@ async def scrub_forever(parts: Parts) -> None:
     """Scrub until cancelled, at the policy's rate, where no other process does."""
     while True:
         try:
-            now = parts.clock()
-            claimed = await parts.metadata.transact(duties.claim, _DUTY, now, now + _TURN)
+            interval = parts.policy.sweep_interval
+            claimed = await parts.metadata.transact(duties.claim, _DUTY, parts.clock(), interval)
             if claimed is not None:
                 await _pass(parts, claimed[0] or "")
         except RegistryError as error:
@@ -56,7 +55,7 @@ async def _pass(parts: Parts, last: str) -> None:
         nonlocal told
         if parts.clock() - told >= _TOLD:
             told = parts.clock()
-            await parts.metadata.transact(duties.progress, _DUTY, digest, told + _TURN)
+            await parts.metadata.transact(duties.progress, _DUTY, digest, told + duties.TURN)
 
     before = parts.clock() - parts.policy.scrub_days * DAY
     await scrub(parts, Scrubbed(), last=last, before=before, rate=parts.policy.scrub_rate * MEBIBYTE, tell=tell)
