@@ -13,7 +13,6 @@ from moorage.metadata.base import Metadata, Unit, later, one, run
 from moorage.metadata.events import Change
 from moorage.storage.base import Key
 
-
 TURN: Final = 600.0  # seconds that who took on a duty may be silent until another process takes it on
 
 
