@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from moorage import __version__
 from moorage.config import load
 from tests.clients.kit import missing, tool
 
@@ -74,10 +75,19 @@ def test_dockerfile_copies_what_is_there() -> None:
     sources = [
         source for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE) for source in line.split()[:-1]
     ]
-    assert len(sources) >= 8
+    assert len(sources) >= 6
     for source in sources:
         assert (DEPLOY.parent / source).exists(), source
         assert f"!{source}" in ignored, source
+
+
+def test_version() -> None:
+    """The image and the chart say the version that this is."""
+    label = re.search(r'image\.version="(.+?)"', (DEPLOY / "Dockerfile").read_text())
+    assert label is not None
+    chart = re.search(r'^appVersion: "(.+)"$', (CHART / "Chart.yaml").read_text(), re.MULTILINE)
+    assert chart is not None
+    assert (label[1], chart[1]) == (__version__, __version__)
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -8,7 +8,7 @@ from typing import Final
 from moorage.settings import Settings
 
 _PATIENCE: Final = 4.0  # seconds
-_LISTENS_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  nothing listens here
+_LISTENS_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def health(settings: Settings) -> int:
