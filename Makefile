@@ -2,8 +2,8 @@
 # A lock is complete, hence --no-deps: else pip resolves an extra ("coverage[toml]") beyond it and stops on a newer release.
 PYTHON ?= python3
 BIN := .venv/bin
-# Whole files side by side, one for each core: much of the time tests wait. ARGS=-n0 runs one after the other.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# ARGS="-n 2 --dist loadfile" runs whole files side by side: much of the time tests wait.
+PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help buckets postgres serve test check format lint types clients conformance torture bench nodes audit lock clean
