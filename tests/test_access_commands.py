@@ -92,6 +92,7 @@ def test_what_is_wrong_is_told(moorage: Commands, tmp_path: Path) -> None:
         assert printed.startswith("moorage: "), what
         assert printed.count("\n") == 1, what
         assert told in printed, what
+    assert "is not in the range" in moorage("access", "remove", "9" * 20, code=2)
     assert moorage("user", "list") == "bob\n"
     assert moorage("key", "list") == ""
     assert "default" in moorage("access", "list")

@@ -101,6 +101,7 @@ async def test_why_and_cost(root: Path) -> None:
             f"{pushed['size'] + len(LAYER) + len(CONFIG)} bytes would be free: 1 manifests and 2 blo"
         )
         assert "reference=v9" in refused("why", "--root", root, "app:v9")
+        assert "app: allowed: DIGEST, REPOSITORY:TAG" in refused("why", "--root", root, "app")
         assert "name=else" in refused("cost", "--root", root, "else")
 
 
@@ -123,6 +124,7 @@ async def test_history_and_restore(root: Path) -> None:
             assert (response.status_code, response.headers["docker-content-digest"]) == (200, first["digest"])
             assert "by operator (restored)" in run("history", "--root", root, "app", "-n", "1").stdout
             assert run("restore", "--root", root, f"app:v1@{second['digest']}").returncode == 0
+            assert "is not in the range" in refused("history", "--root", root, "app", "-n", "9" * 20)
             assert "allowed after the @" in refused("restore", "--root", root, "app:v1@soon-ish")
             assert "allowed" in refused("restore", "--root", root, "app")
             assert "named nothing then" in refused("restore", "--root", root, "app:v1@2020-01-01T00:00")

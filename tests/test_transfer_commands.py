@@ -39,3 +39,5 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert "of its own" in refused("restore-backup", tmp_path / "a", "--root", tmp_path / "b")
     assert "of its own" in refused("migrate", "--from", tmp_path / "a", "--to", tmp_path / "b")
     assert "there is no registry" in refused("migrate", "--from", tmp_path / "c", "--to", tmp_path / "d")
+    assert "No such file" in refused("migrate", "--from", tmp_path / "a", "--to", tmp_path / "misspelt.toml")
+    assert not (tmp_path / "misspelt.toml").exists()

@@ -182,7 +182,9 @@ async def list_rules(settings: "Settings") -> None:
 @on_registry
 async def remove_rule(
     settings: "Settings",
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="The rule's number, as the list has it.")],
+    number: Annotated[
+        int, typer.Argument(min=1, max=999_999_999, metavar="NUMBER", help="The rule's number, as the list has it.")
+    ],
 ) -> None:
     """Remove a rule of the metadata, at once."""
     async with _opened(settings) as registry:

@@ -8,7 +8,7 @@ import typer
 
 from moorage import access_commands, release_commands
 from moorage._version import __version__
-from moorage.command_options import Config, Jobs, Metadata, Root, Storage, guarded, load_settings, on_registry
+from moorage.command_options import Config, Jobs, Limit, Metadata, Root, Storage, guarded, load_settings, on_registry
 
 if TYPE_CHECKING:
     from moorage.settings import Settings
@@ -179,7 +179,7 @@ def history(
     settings: "Settings",
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="REPOSITORY or REPOSITORY:TAG.")],
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most changes to list.")] = 50,
+    limit: Limit = 50,
 ) -> Awaitable[int]:
     """List what happened to a tag, or to all tags of a repository, the latest first."""
     from moorage.content_commands import history as run  # noqa: PLC0415

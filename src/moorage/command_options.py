@@ -42,6 +42,7 @@ Metadata = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Objects that are copied at once.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, metavar="N", help="The most to list.")]
 
 _PLACE: Final = {"storage": Storage, "root": Root, "metadata": Metadata, "config": Config}
 

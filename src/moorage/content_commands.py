@@ -85,8 +85,11 @@ async def collect(settings: Settings, *, dry_run: bool, grace: float | None, his
 
 async def why(settings: Settings, reference: str) -> int:
     """``moorage why``."""
+    subject = Subject.parse(reference)
+    if subject.tag is None and subject.digest is None:
+        raise SettingsError(f"{reference}: allowed: DIGEST, REPOSITORY:TAG, REPOSITORY@DIGEST")
     async with opened(settings) as registry:
-        found = await registry.explain.why(reference)
+        found = await registry.explain.why(subject)
         for each in found:
             _tell_holder(each, 0)
         if not found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from moorage.command_options import on_registry
+from moorage.command_options import Limit, on_registry
 
 if TYPE_CHECKING:
     from moorage.metadata.releases import Release, TagMoved
@@ -120,7 +120,7 @@ async def rollback(
 async def list_releases(
     settings: "Settings",
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The most releases to list.")] = 50,
+    limit: Limit = 50,
 ) -> None:
     """List the releases and drafts, the latest first."""
     from moorage.content_commands import opened  # noqa: PLC0415

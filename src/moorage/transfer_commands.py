@@ -22,7 +22,7 @@ STAGING = ".transfer"  # in the folder of the target; what a broken-off transfer
 
 def described(where: Path) -> Settings:
     """What a folder or a file of settings describes; raises ``SettingsError``."""
-    if where.is_file():
+    if where.is_file() or (where.suffix == ".toml" and not where.is_dir()):
         return load(where)
     return Settings(root=str(where))
 
