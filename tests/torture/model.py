@@ -45,7 +45,7 @@ class Session:
 Value = int | Pushed | str | Session | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is itself: two clients open sessions alike
 class Operation:
     """A request that changes facts; ``effects`` are their values once it is done, all of them or none."""
 
